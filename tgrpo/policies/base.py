@@ -1,0 +1,42 @@
+"""What every policy offers: its conventions, and chunks of actions for observations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from tgrpo.spec import PolicySpec
+from tgrpo.types import ActionChunk, Observation
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """A policy as rollouts, evaluation and the server see it.
+
+    Example:
+        >>> policy = tgrpo.policies.load("checkpoints/tiny")  # doctest: +SKIP
+        >>> policy.reset(seeds=[0])  # doctest: +SKIP
+        >>> [chunk] = policy.act([observation])  # doctest: +SKIP
+    """
+
+    @property
+    def spec(self) -> PolicySpec:
+        """Conventions of the actions and observations."""
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Starts one episode for each row of the batches that follow.
+
+        Args:
+            seeds: Seed of each row's sampling; the same seed gives the same episode in any batch.
+        """
+
+    def act(
+        self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
+    ) -> list[ActionChunk]:
+        """Decides one chunk for each observation.
+
+        Args:
+            observations: One for each row.
+            temperature: 0 takes the most likely bins, anything above samples at that temperature.
+            rows: Which rows of ``reset`` the observations belong to; all of them by default.
+        """
