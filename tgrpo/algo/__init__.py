@@ -1,0 +1,1 @@
+"""The arithmetic of TGRPO: pure functions of tensors, without state and without settings."""
