@@ -1,0 +1,35 @@
+"""Policies: the protocol, and what a checkpoint folder loads as."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tgrpo.errors import CheckpointError, UnknownNameError
+from tgrpo.policies.base import Policy as Policy
+
+KINDS = ("tiny",)
+
+
+def load(folder: str | Path) -> Policy:
+    """Loads the policy of a checkpoint folder.
+
+    Args:
+        folder: A folder with a ``policy.json``.
+
+    Raises:
+        CheckpointError: The folder is not a checkpoint or its weights are damaged.
+        UnknownNameError: It holds a kind of policy that this version does not know.
+    """
+    path = Path(folder)
+    try:
+        kind = json.loads((path / "policy.json").read_text(encoding="utf-8"))["kind"]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint: it has no policy.json.") from error
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path / 'policy.json'} is damaged: {error!r}.") from error
+    if kind == "tiny":
+        from tgrpo.policies.tiny import TinyPolicy
+
+        return TinyPolicy.load(path)
+    raise UnknownNameError("kind of policy", kind, KINDS)

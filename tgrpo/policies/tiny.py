@@ -1,0 +1,134 @@
+"""The tiny VLA as a policy: small enough to train on two CPU cores, with the interface of the 7B."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tgrpo.errors import CheckpointError, PolicyError
+from tgrpo.policies import bins, tokens
+from tgrpo.policies.prompt import encode_prompt
+from tgrpo.policies.tiny_model import TinyConfig, TinyModel
+from tgrpo.settings import from_builtins
+from tgrpo.spec import PolicySpec
+from tgrpo.types import ActionChunk, Observation
+
+Exploration = Literal["token", "chunk"]
+KIND = "tiny"
+
+
+class TinyPolicy:
+    """Decides chunks of 8 actions in one forward pass.
+
+    Attributes:
+        model: The network; its parameters are what training changes.
+        exploration: How the tokens of a sampled chunk hang together. ``token`` draws each one on its own.
+            ``chunk`` draws one quantile for each action dimension and uses it for all ``K`` actions: each
+            token keeps its own distribution, but a chunk leans one way as a whole and its gripper switches
+            at most once.
+    """
+
+    def __init__(self, model: TinyModel, exploration: Exploration = "token") -> None:
+        self.model = model.eval()
+        self.exploration = exploration
+        self._streams: list[np.random.Generator] = []
+
+    @property
+    def spec(self) -> PolicySpec:
+        """Conventions of the actions and observations."""
+        return self.model.config.spec
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Starts one episode for each row, with its own stream of random numbers."""
+        self._streams = [np.random.default_rng(seed) for seed in seeds]
+
+    @torch.no_grad()
+    def act(
+        self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
+    ) -> list[ActionChunk]:
+        """Decides one chunk for each observation; see :class:`tgrpo.policies.base.Policy`."""
+        logits = self.model(*self.collate(observations))
+        if temperature == 0.0:
+            chosen, log_probs = logits.argmax(-1), [None] * len(observations)
+        else:
+            everything = tokens.log_probs_of_bins(logits, temperature)
+            chosen = tokens.sample(everything, self._quantiles(range(len(observations)) if rows is None else rows))
+            log_probs = list(tokens.gather(everything, chosen).numpy())
+        picked = chosen.numpy()
+        return [
+            ActionChunk(bins.decode(row, self.spec.bins), row, log_prob)
+            for row, log_prob in zip(picked, log_probs, strict=True)
+        ]
+
+    def collate(self, observations: Sequence[Observation]) -> tuple[Tensor, Tensor, Tensor]:
+        """Tensors of a batch: pictures ``(B, C, H, W, 3)``, prompt ids ``(B, P)``, proprioception ``(B, 8)``.
+
+        Raises:
+            PolicyError: A camera is missing or a picture has another size than the policy was trained on.
+        """
+        spec = self.spec.observation
+        shape = (spec.size, spec.size, 3)
+        for name in spec.cameras:
+            for observation in observations:
+                found = observation.images[name].shape if name in observation.images else None
+                if found != shape:
+                    raise PolicyError(f"camera {name!r}: the policy needs a picture of shape {shape}, got {found}.")
+        pictures = np.stack([[observation.images[name] for name in spec.cameras] for observation in observations])
+        prompts = [_prompt(observation.instruction, self.model.config.vocabulary) for observation in observations]
+        longest = max(map(len, prompts))
+        padded = np.array([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])
+        proprio = np.stack([_proprio(observation) for observation in observations])
+        return torch.from_numpy(pictures), torch.from_numpy(padded), torch.from_numpy(proprio)
+
+    def save(self, folder: Path) -> None:
+        """Writes ``policy.json`` and ``model.safetensors`` into an existing folder."""
+        description = {"kind": KIND, "exploration": self.exploration, "config": msgspec.to_builtins(self.model.config)}
+        (folder / "policy.json").write_bytes(msgspec.json.format(msgspec.json.encode(description), indent=1))
+        save_file({name: value.contiguous() for name, value in self.model.state_dict().items()}, folder / WEIGHTS)
+
+    @classmethod
+    def load(cls, folder: Path) -> TinyPolicy:
+        """Reads what :meth:`save` wrote; weights stored in half precision become float32.
+
+        Raises:
+            CheckpointError: The weights do not fit the configuration.
+        """
+        description = msgspec.json.decode((folder / "policy.json").read_bytes())
+        config = from_builtins(description["config"], TinyConfig, source=str(folder / "policy.json"))
+        model = TinyModel(config)
+        weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
+        try:
+            model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise CheckpointError(f"{folder / WEIGHTS}: {error}") from error
+        return cls(model, description["exploration"])
+
+    def _quantiles(self, rows: Sequence[int]) -> Tensor:
+        if len(self._streams) <= max(rows):
+            raise PolicyError(f"row {max(rows)} was not reset: reset() started {len(self._streams)} episodes.")
+        chunk, dims = self.spec.chunk, self.spec.action.dims
+        drawn = 1 if self.exploration == "chunk" else chunk
+        numbers = np.stack([self._streams[row].random((drawn, dims)) for row in rows])
+        return torch.from_numpy(np.broadcast_to(numbers, (len(rows), chunk, dims)).copy())
+
+
+WEIGHTS = "model.safetensors"
+
+
+@lru_cache(maxsize=256)
+def _prompt(instruction: str, vocabulary: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(encode_prompt(instruction, vocabulary))
+
+
+def _proprio(observation: Observation) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    if observation.proprio is None:
+        raise PolicyError("the policy needs proprioception (8,): position [m], axis-angle [rad], fingers [m].")
+    return np.asarray(observation.proprio, np.float32)
