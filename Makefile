@@ -1,0 +1,46 @@
+# `make sim-train` and `make test` set everything up themselves; nothing is done twice.
+#   make sim-train ARGS="suite:=libero_goal task:=3 preset:=paper"
+.DEFAULT_GOAL := help
+.PHONY: help setup sim-train test lint lock clean
+
+BIN := .venv/bin
+# A sourced ROS 2 must not leak into the virtual environment, which has ROS packages of its own.
+CLEAN_ENV := env -u PYTHONPATH -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH -u COLCON_PREFIX_PATH
+export OMP_NUM_THREADS ?= 1
+
+help:
+	@echo 'make sim-train [ARGS="task:=3 preset:=paper"]  fine-tune the shipped policy with TGRPO in LIBERO'
+	@echo 'make test                                      all checks and tests'
+	@echo 'make setup                                     only the virtual environment'
+	@echo 'make lock                                      write the lock of pinned packages anew'
+	@echo 'make clean                                     remove the virtual environment'
+
+setup: .venv/.project
+
+.venv/.packages: requirements/install.sh requirements/build.txt $(wildcard requirements/lock-*.txt)
+	@$(CLEAN_ENV) sh requirements/install.sh packages
+	@touch $@
+
+.venv/.project: .venv/.packages setup.py setup.cfg package.xml resource/tgrpo_ros $(wildcard sim/*.c)
+	@$(CLEAN_ENV) sh requirements/install.sh project
+	@touch $@
+
+sim-train: setup
+	@if command -v ros2 >/dev/null && ros2 pkg prefix tgrpo_ros >/dev/null 2>&1; then \
+		TGRPO_COMMAND="$(CURDIR)/$(BIN)/tgrpo" exec ros2 launch tgrpo_ros sim_train.launch.py $(ARGS); \
+	else \
+		exec $(CLEAN_ENV) $(BIN)/tgrpo-launch tgrpo_ros sim_train.launch.py $(ARGS); \
+	fi
+
+lint: setup
+	$(BIN)/ruff check .
+	$(CLEAN_ENV) $(BIN)/mypy
+
+test: lint
+	$(CLEAN_ENV) $(BIN)/python -m pytest $(ARGS)
+
+lock:
+	$(BIN)/python requirements/lock.py
+
+clean:
+	rm -rf .venv build *.egg-info

@@ -1,0 +1,102 @@
+#!/bin/sh
+# Sets up the virtual environment .venv: `install.sh packages`, then `install.sh project`. Called by the Makefile.
+set -eu
+cd "$(dirname "$0")/.."
+VENV=.venv
+TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+say() { printf '\033[1m==> %s\033[0m\n' "$*" >&2; }
+fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null; }
+
+find_python() {
+    for name in ${PYTHON:-python3.11 python3.12 python3.10 python3}; do
+        if supported "$name"; then command -v "$name"; return; fi
+    done
+    fail "no Python 3.10 to 3.12 found (tried ${PYTHON:-python3.11, python3.12, python3.10, python3}). Install one:
+    sudo apt-get install python3 python3-venv
+or name one: make PYTHON=/path/to/python3.11"
+}
+
+# Debian packages that are missing: OSMesa renders without a display; OpenCV (which LIBERO imports) links the other two.
+missing_packages() {
+    libraries=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p)
+    for pair in libOSMesa.so.8:libosmesa6 libGL.so.1:libgl1 libgthread-2.0.so.0:libglib2.0-0; do
+        case "$libraries" in *"${pair%%:*}"*) ;; *) echo "${pair##*:}" ;; esac
+    done
+    "$1" -c 'import ensurepip, venv' 2>/dev/null \
+        || "$1" -c 'import sys; print(f"python3.{sys.version_info.minor}-venv")'
+}
+
+install_system() {
+    packages=$(missing_packages "$1" | tr '\n' ' ')
+    [ -n "$packages" ] || return 0
+    root=''
+    [ "$(id -u)" = 0 ] || root='sudo -n'
+    say "installing system packages: $packages"
+    if command -v apt-get >/dev/null && { [ -z "$root" ] || $root true 2>/dev/null; }; then
+        # shellcheck disable=SC2086  # a list of words
+        $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1 && return
+        $root apt-get update -qq || true
+        # shellcheck disable=SC2086
+        $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null && return
+        fail "apt-get could not install: $packages"
+    fi
+    fail "these system packages are missing and may not be installed from here. Run once, then repeat the command:
+    sudo apt-get install -y --no-install-recommends $packages"
+}
+
+# The public index of PyTorch is asked only where it answers at once: pip itself would retry for minutes.
+torch_index() {
+    "$VENV/bin/python" - "$TORCH_INDEX/torch/" <<'PROBE' && printf '%s %s' --extra-index-url "$TORCH_INDEX" || true
+import sys, urllib.request
+try:
+    urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="HEAD"), timeout=5)
+except OSError:
+    sys.exit(1)
+PROBE
+}
+
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation "$@"; }
+
+packages() {
+    if ! supported "$VENV/bin/python"; then
+        python=$(find_python)
+        install_system "$python"
+        say "creating $VENV with $python"
+        "$python" -m venv --clear "$VENV"
+    else
+        install_system "$VENV/bin/python"
+    fi
+    tag=$("$VENV/bin/python" -c 'import sys; print(f"py{sys.version_info[0]}{sys.version_info[1]}")')
+    lock=requirements/lock-$tag.txt
+    [ -f "$lock" ] || fail "no lock for this Python: $lock"
+    say "installing pinned packages from $lock (about two minutes and 3 GB)"
+    pip --require-hashes -r requirements/build.txt
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    grep -v '^torch==' "$lock" >"$work/most.txt"
+    grep '^torch==' "$lock" >"$work/torch.txt" || sed -n 's/^\(torch==[^ ]*\).*/\1/p' requirements/lock-py311.txt >"$work/torch.txt"
+    pip --require-hashes -r "$work/most.txt"
+    # shellcheck disable=SC2046  # two words or none
+    pip $(torch_index) -r "$work/torch.txt" || fail "the CPU build of PyTorch was not found.
+It comes from $TORCH_INDEX; check that this machine can reach it, or put the wheel in a folder and set PIP_FIND_LINKS."
+    "$VENV/bin/python" -m pip check >&2
+}
+
+# Editable, so that edits count at once. An editable install has no data files: they are linked into place, which
+# makes .venv a prefix in which ROS's launch, and ours, find the package.
+project() {
+    say "installing this project"
+    pip --editable .
+    mkdir -p "$VENV/share/ament_index/resource_index/packages" "$VENV/share/tgrpo_ros" "$VENV/lib/tgrpo_ros"
+    ln -sfn "$PWD/resource/tgrpo_ros" "$VENV/share/ament_index/resource_index/packages/tgrpo_ros"
+    for name in package.xml launch robot_configs; do ln -sfn "$PWD/$name" "$VENV/share/tgrpo_ros/$name"; done
+    for node in "$VENV"/bin/tgrpo_*_node; do ln -sf "../../bin/${node##*/}" "$VENV/lib/tgrpo_ros/${node##*/}"; done
+}
+
+case "${1:-}" in
+    packages | project) "$1" ;;
+    *) fail "usage: install.sh packages|project" ;;
+esac
