@@ -1,0 +1,1 @@
+"""What a run leaves behind: checkpoints, metrics, videos, statistics and the report. Needs no torch."""
