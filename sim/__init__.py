@@ -1,0 +1,1 @@
+"""LIBERO on MuJoCo, rollouts and the training loop; knows nothing of ROS."""
