@@ -14,11 +14,21 @@ A message names the offending value, the valid choices and the remedy.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class TgrpoError(Exception):
-    """Base of all errors raised by this project."""
+    """Base of all errors raised by this project; keeps its message on the way between processes."""
+
+    def __reduce__(self) -> tuple[Callable[..., TgrpoError], tuple[type[TgrpoError], str]]:
+        """Rebuilds from the message alone, whatever a subclass's constructor takes."""
+        return _rebuild, (type(self), str(self))
+
+
+def _rebuild(kind: type[TgrpoError], message: str) -> TgrpoError:
+    error = kind.__new__(kind)
+    Exception.__init__(error, message)
+    return error
 
 
 class SettingsError(TgrpoError, ValueError):

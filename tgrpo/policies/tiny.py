@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -88,11 +88,17 @@ class TinyPolicy:
         proprio = np.stack([_proprio(observation) for observation in observations])
         return torch.from_numpy(pictures), torch.from_numpy(padded), torch.from_numpy(proprio)
 
-    def save(self, folder: Path) -> None:
-        """Writes ``policy.json`` and ``model.safetensors`` into an existing folder."""
+    def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
+        """Writes ``policy.json`` and ``model.safetensors`` into an existing folder.
+
+        Args:
+            folder: Where to.
+            weights: All weights by name; the model's own by default.
+        """
         description = {"kind": KIND, "exploration": self.exploration, "config": msgspec.to_builtins(self.model.config)}
         (folder / "policy.json").write_bytes(msgspec.json.format(msgspec.json.encode(description), indent=1))
-        save_file({name: value.contiguous() for name, value in self.model.state_dict().items()}, folder / WEIGHTS)
+        tensors = self.model.state_dict() if weights is None else weights
+        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
 
     @classmethod
     def load(cls, folder: Path) -> TinyPolicy:

@@ -25,6 +25,10 @@ TINY_SPEC = PolicySpec(
 )
 
 
+LORA_TARGETS = r"trunk\..*_proj|head|proprio"
+"""Linear layers that get a low-rank adapter; the vision towers stay as they are."""
+
+
 class TinyConfig(Strict, frozen=True):
     """Sizes of the tiny VLA; the defaults have 1.6 M parameters."""
 

@@ -1,0 +1,117 @@
+"""Settings of a training run, and the presets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from sim.libero import Mode
+from sim.rollout import Stop
+from tgrpo.errors import SettingsError
+from tgrpo.learner import Count, LearnerSettings, NotNegative
+from tgrpo.settings import Strict
+
+Preset = Literal["fast", "paper"]
+Temperature = Annotated[float, msgspec.Meta(ge=0.05)]
+Index = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class TrainSettings(Strict, frozen=True):
+    """One training run."""
+
+    suite: str = "libero_object"
+    """LIBERO suite of the task."""
+    task: int | str = 0
+    """Index or name of the task."""
+    preset: Preset = "fast"
+    """Where the settings below start from: `fast`, or `paper` for the method as published."""
+    policy: str = "tiny-libero"
+    """Checkpoint to start from: a folder, or the name of one that ships with the package."""
+    seed: Index = 0
+    """Seed of everything that is drawn."""
+    iterations: Count = 20
+    """Rounds of rollouts and updates."""
+    groups: Count = 4
+    """Groups of rollouts in one iteration."""
+    group_size: Annotated[int, msgspec.Meta(ge=2)] = 8
+    """Rollouts of one group."""
+    temperature: Temperature = 1.0
+    """At which rollouts sample; evaluation is greedy."""
+    exploration: Literal["token", "chunk"] = "token"
+    """Whether each token is sampled on its own, or the tokens of a chunk lean one way together."""
+    execute: Count = 8
+    """Actions of each chunk that are executed before the policy is asked again."""
+    stop: Stop = "synchronised"
+    """Whether all rollouts of a group stop at its first success, or each at its own end."""
+    mode: Mode = "fast"
+    """Simulator: `exact` equals stock LIBERO in pixels and states, `fast` simplifies pictures."""
+    train_states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "0-24"
+    """Initial states that groups start from."""
+    held_out_states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "25-49"
+    """Initial states of the evaluation; none may be trained on."""
+    evaluate_every: Index = 0
+    """Iterations between evaluations on the held-out states; 0 evaluates before and after only."""
+    checkpoint_every: Count = 5
+    """Iterations between checkpoints."""
+    workers: Index = 0
+    """Rollout processes; 0 takes one for each core."""
+    learner: LearnerSettings = LearnerSettings()
+    """How rollouts change the policy."""
+
+
+PRESETS: dict[str, TrainSettings] = {
+    "fast": TrainSettings(),
+    "paper": TrainSettings(
+        preset="paper",
+        group_size=4,
+        groups=1,
+        temperature=1.0,
+        execute=1,
+        iterations=100,
+        learner=LearnerSettings(
+            ratio="action", clip_low=0.2, clip_high=0.2, kl=0.01, learning_rate=1e-5, epochs=1
+        ),
+    ),
+}
+
+
+def state_range(text: str) -> tuple[int, ...]:
+    """Initial states of a range: ``"0-24"`` is 0 to 24, both included.
+
+    Raises:
+        SettingsError: The range is empty.
+    """
+    first, last = (int(part) for part in text.split("-"))
+    if last < first:
+        raise SettingsError(f"{text!r}: an empty range of initial states; write the smaller number first.")
+    return tuple(range(first, last + 1))
+
+
+def check(settings: TrainSettings) -> None:
+    """Refuses settings that contradict each other.
+
+    Raises:
+        SettingsError: A held-out initial state is also trained on.
+    """
+    shared = set(state_range(settings.train_states)) & set(state_range(settings.held_out_states))
+    if shared:
+        raise SettingsError(
+            f"initial states {min(shared)} to {max(shared)} are both trained on ({settings.train_states}) and held "
+            f"out ({settings.held_out_states}); a success there would not count. Make the ranges disjoint."
+        )
+
+
+def worker_count(settings: Any) -> int:
+    """Rollout processes: as set, or one for each core that this process may use."""
+    return int(settings.workers) or len(os.sched_getaffinity(0))
+
+
+def shipped(name: str) -> Path:
+    """Folder of a checkpoint given by folder or by the name of one that ships with the package."""
+    import tgrpo
+
+    inside = Path(tgrpo.__file__).parent / "checkpoints" / name
+    return inside if not Path(name).exists() and inside.is_dir() else Path(name)

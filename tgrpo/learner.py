@@ -1,0 +1,271 @@
+"""One optimiser step after another: groups of rollouts in, a better policy out.
+
+Shapes: ``N`` rollouts of a group, ``D`` decisions, ``B`` decisions of a minibatch, ``K`` chunk, ``A`` action dims.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import numpy as np
+import torch
+from torch import Tensor
+
+from tgrpo.adapters import Adapters
+from tgrpo.algo import advantages, kl
+from tgrpo.algo.loss import clipped_objective
+from tgrpo.errors import PolicyError
+from tgrpo.policies import tokens
+from tgrpo.policies.tiny import TinyPolicy
+from tgrpo.policies.tiny_model import LORA_TARGETS
+from tgrpo.settings import Strict
+from tgrpo.types import RolloutGroup, Trajectory
+
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class LearnerSettings(Strict, frozen=True):
+    """How rollouts change the policy; the defaults are those of the ``fast`` preset."""
+
+    a_step: Share = 0.3
+    """Weight of the step-level advantage."""
+    a_traj: Share = 0.7
+    """Weight of the trajectory-level advantage."""
+    ratio: Literal["action", "token"] = "token"
+    """Whether one probability ratio covers the 7 tokens of an action or one token."""
+    clip_low: Share = 0.2
+    """How far a ratio may fall below 1 before its gradient stops."""
+    clip_high: NotNegative = 0.28
+    """How far a ratio may rise above 1 before its gradient stops."""
+    kl: NotNegative = 0.0
+    """Weight of the divergence from the policy that training started from."""
+    kl_estimator: Literal["k3", "exact"] = "k3"
+    """``k3`` estimates it from the sampled tokens (the paper), ``exact`` sums over all bins."""
+    entropy: NotNegative = 0.0
+    """Weight of the entropy bonus."""
+    learning_rate: NotNegative = 1e-4
+    """Of AdamW."""
+    weight_decay: NotNegative = 0.0
+    """Of AdamW."""
+    epochs: Count = 2
+    """Passes over the decisions of one iteration."""
+    minibatch: Count = 128
+    """Decisions of one optimiser step."""
+    max_grad_norm: NotNegative = 1.0
+    """Gradients longer than this are scaled down."""
+    adapter: Literal["lora", "full"] = "lora"
+    """What is trained: low-rank adapters of the linear layers, or every weight."""
+    lora_rank: Count = 32
+    """Rank of the adapters."""
+    lora_alpha: Count = 16
+    """Scale of the adapters is ``alpha / rank``."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one iteration's optimiser steps did; every value is a mean over its minibatches but ``ratio_max``."""
+
+    loss: float
+    kl: float
+    clip_fraction: float
+    ratio_max: float
+    entropy: float
+    grad_norm: float
+    groups: int
+    groups_skipped: int
+    reproduction_error: float
+    """Largest difference between the log-probabilities that acted and the learner's own before the update [nat]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """The decisions of all groups with contrast, one row each."""
+
+    pictures: Tensor
+    prompt: Tensor
+    proprio: Tensor
+    chosen: Tensor
+    """``(B, K, A)`` tokens."""
+    acted: Tensor
+    """``(B, K, A)`` log-probabilities under the policy that acted [nat]."""
+    advantages: Tensor
+    """``(B,)``."""
+    weights: Tensor
+    """``(B,)``, adding up to 1: each rollout counts the same."""
+    mask: Tensor
+    """``(B, K)`` True for executed actions."""
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+
+class Learner:
+    """Owns the trainable weights and the optimiser.
+
+    Attributes:
+        policy: The policy in training; :meth:`export` saves it with its adapters merged.
+    """
+
+    def __init__(self, policy: TinyPolicy, settings: LearnerSettings, *, temperature: float, seed: int) -> None:
+        """Prepares training.
+
+        Args:
+            policy: Where training starts; its weights also are the reference of the KL term.
+            settings: How to train.
+            temperature: At which the rollouts are sampled; ratios use the same.
+            seed: Of the adapters' initial values and of the order of minibatches.
+        """
+        torch.manual_seed(seed)
+        self.policy = policy
+        self.settings = settings
+        self._temperature = temperature
+        self._adapters = Adapters(
+            policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, LORA_TARGETS
+        )
+        self._order = np.random.default_rng(seed)
+        self._optimiser = torch.optim.AdamW(
+            self._adapters.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+        )
+
+    def update(self, groups: Sequence[RolloutGroup]) -> Update:
+        """Takes ``epochs`` passes of optimiser steps over the decisions of some groups.
+
+        A group without contrast has no gradient: it is skipped and counted.
+        """
+        rows = [self._advantages(group.trajectories) for group in groups]
+        useful = [(g, a) for g, a in zip(groups, rows, strict=True) if any(bool(row.any()) for row in a)]
+        skipped = len(groups) - len(useful)
+        if not useful:
+            return Update(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, len(groups), skipped, 0.0)
+        batch = self._collate(useful)
+        vision = self._see(batch)
+        error = self._reproduction_error(batch, vision)
+        sums: dict[str, list[float]] = {}
+        for _ in range(self.settings.epochs):
+            for part in self._minibatches(len(batch)):
+                for name, value in self._step(batch, vision, part).items():
+                    sums.setdefault(name, []).append(value)
+        means = {name: float(np.mean(values)) for name, values in sums.items()}
+        means["ratio_max"] = max(sums["ratio_max"])
+        return Update(**means, groups=len(groups), groups_skipped=skipped, reproduction_error=error)
+
+    def export(self, folder: Path) -> None:
+        """Writes the policy with its adapters merged: a folder that loads anywhere without peft."""
+        self.policy.save(folder, self._adapters.merged_weights())
+
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs to continue with the same losses."""
+        return {
+            "trainable": self._adapters.state(),
+            "optimiser": self._optimiser.state_dict(),
+            "order": self._order.bit_generator.state,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continues from a :meth:`state`."""
+        self._adapters.restore(state["trainable"])
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._order.bit_generator.state = state["order"]
+
+    def _advantages(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
+        """Advantage of each decision ``(D_i,)`` of each of the ``N`` rollouts."""
+        rewards, mask = advantages.padded(
+            [
+                advantages.per_decision(torch.from_numpy(t.rewards), torch.from_numpy(t.executed))
+                for t in trajectories
+            ]
+        )
+        combined = advantages.tgrpo(rewards, self.settings.a_step, self.settings.a_traj, mask)
+        return [row[alive].float() for row, alive in zip(combined, mask, strict=True)]
+
+    def _collate(self, useful: Sequence[tuple[RolloutGroup, list[Tensor]]]) -> Batch:
+        trajectories = [t for group, _ in useful for t in group.trajectories]
+        chunks = [chunk for t in trajectories for chunk in t.chunks]
+        if any(chunk.tokens is None or chunk.log_probs is None for chunk in chunks):
+            raise PolicyError("training needs tokens and log-probabilities of every chunk: sample at a temperature > 0.")
+        pictures, prompt, proprio = self.policy.collate([o for t in trajectories for o in t.observations])
+        executed = torch.from_numpy(np.concatenate([t.executed for t in trajectories]))
+        weights = [torch.full((len(t.executed),), 1.0 / (len(trajectories) * len(t.executed))) for t in trajectories]
+        return Batch(
+            pictures,
+            prompt,
+            proprio,
+            torch.from_numpy(np.stack([chunk.tokens for chunk in chunks])),
+            torch.from_numpy(np.stack([chunk.log_probs for chunk in chunks])),
+            torch.cat([row for _, rows in useful for row in rows]),
+            torch.cat(weights),
+            torch.arange(self.policy.spec.chunk) < executed[:, None],
+        )
+
+    def _minibatches(self, total: int) -> list[Tensor]:
+        return list(torch.from_numpy(self._order.permutation(total)).split(self.settings.minibatch))
+
+    @torch.no_grad()
+    def _see(self, batch: Batch) -> Tensor | None:
+        """Vision tokens of all rows, once an iteration, when the vision towers are not trained."""
+        if self._adapters.trains_vision:
+            return None
+        rows = torch.arange(len(batch)).split(self.settings.minibatch)
+        return torch.cat([self.policy.model.see(batch.pictures[part], batch.prompt[part]) for part in rows])
+
+    def _logits(self, batch: Batch, vision: Tensor | None, part: Tensor) -> Tensor:
+        model = self.policy.model
+        seen = model.see(batch.pictures[part], batch.prompt[part]) if vision is None else vision[part]
+        return model.decide(seen, batch.prompt[part], batch.proprio[part])
+
+    @torch.no_grad()
+    def _reproduction_error(self, batch: Batch, vision: Tensor | None) -> float:
+        part = torch.arange(min(len(batch), self.settings.minibatch))
+        everything = tokens.log_probs_of_bins(self._logits(batch, vision, part), self._temperature)
+        return float((tokens.gather(everything, batch.chosen[part]) - batch.acted[part]).abs().max())
+
+    def _step(self, batch: Batch, vision: Tensor | None, part: Tensor) -> dict[str, float]:
+        """One optimiser step on the rows ``part``; returns what it measured."""
+        settings = self.settings
+        logits = self._logits(batch, vision, part)
+        everything = tokens.log_probs_of_bins(logits, self._temperature)
+        log_probs = tokens.gather(everything, batch.chosen[part])
+        mask = batch.mask[part]
+        objective = clipped_objective(
+            log_probs,
+            batch.acted[part],
+            batch.advantages[part],
+            level=settings.ratio,
+            clip_low=settings.clip_low,
+            clip_high=settings.clip_high,
+            mask=mask,
+            weights=batch.weights[part] * (len(batch) / len(part)),
+        )
+        divergence = self._divergence(batch, vision, part, everything, log_probs)
+        entropy = kl.entropy(everything)[mask].mean()
+        loss = objective.loss + settings.kl * divergence - settings.entropy * entropy
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self._adapters.parameters(), settings.max_grad_norm or float("inf"))
+        self._optimiser.step()
+        return {
+            "loss": float(loss.detach()),
+            "kl": float(divergence.detach()),
+            "clip_fraction": float(objective.clip_fraction),
+            "ratio_max": float(objective.ratio_max),
+            "entropy": float(entropy.detach()),
+            "grad_norm": float(norm),
+        }
+
+    def _divergence(
+        self, batch: Batch, vision: Tensor | None, part: Tensor, everything: Tensor, log_probs: Tensor
+    ) -> Tensor:
+        """Mean divergence per token from the policy that training started from [nat]."""
+        mask = batch.mask[part]
+        with torch.no_grad(), self._adapters.off():
+            logits = self._logits(batch, vision, part)
+            reference = tokens.log_probs_of_bins(logits, self._temperature)
+        if self.settings.kl_estimator == "exact":
+            return kl.exact(everything, reference)[mask].mean()
+        return kl.k3(log_probs, tokens.gather(reference, batch.chosen[part]))[mask].mean()
