@@ -1,0 +1,169 @@
+"""The stage machine: follows one rollout through the stages of its task and pays for every control step.
+
+In every sub-goal the machine keeps the stage it is in now and the highest one it has been in; both count completed
+stages, 0 to ``K``. With ``L`` stages in the file, a step pays ``1 / L`` for each stage (:func:`.terms.level`) and less
+than ``1 / L`` for the way to the next stage of the active sub-goal (:func:`.terms.fraction`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tgrpo.errors import SettingsError
+from tgrpo.rewards import terms
+from tgrpo.rewards.measures import Compiler, Measure, Test
+from tgrpo.rewards.spec import Stage, StageFile, SubGoal
+from tgrpo.types import Quantities
+
+
+@dataclass(frozen=True)
+class StepReward:
+    """Payment for one control step."""
+
+    total: float
+    """Sum of the terms; in ``[0, 1]`` except at success."""
+    terms: dict[str, float]
+    """``level``, ``shaping`` and ``success``."""
+    stage: int
+    """Completed stages of all sub-goals, as of now."""
+    progress: float
+    """Level and shaping, ``[0, 1]``; 1 at success."""
+
+
+class StageMachine:
+    """Follows one rollout; one machine for each environment.
+
+    Example:
+        >>> from tgrpo.rewards import load_stages
+        >>> machine = StageMachine(load_stages("libero_object", "pick_up_the_milk_and_place_it_in_the_basket"))
+        >>> machine.stages
+        4
+    """
+
+    def __init__(self, stages: StageFile) -> None:
+        """Compiles a stage file.
+
+        Raises:
+            SettingsError: A condition or a quantity cannot be read.
+        """
+        self.spec = stages
+        self.stages = sum(len(subgoal.stages) for subgoal in stages.subgoals)
+        compiler = Compiler(stages.references, stages.subgoals)
+        try:
+            self._success = compiler.measure("success")
+            self._subgoals = [_SubGoal(subgoal, compiler) for subgoal in stages.subgoals]
+        except SettingsError as error:
+            raise SettingsError(f"stages of {stages.suite}/{stages.task}: {error}") from error
+        self._compiler = compiler
+        self._steps = 0
+        self._paid = 0.0
+        self._finished = False
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Names of all quantities that the machine reads."""
+        return frozenset(self._compiler.required)
+
+    def reset(self, quantities: Quantities) -> None:
+        """Starts an episode.
+
+        Args:
+            quantities: Named quantities after the environment has settled.
+
+        Raises:
+            UnknownNameError: A quantity that the stage file needs is not there.
+        """
+        self._compiler.reset(quantities)
+        self._steps, self._paid, self._finished = 0, 0.0, False
+        for subgoal in self._subgoals:
+            subgoal.reached = subgoal.best = 0
+            subgoal.update(quantities)
+
+    def step(self, quantities: Quantities) -> StepReward:
+        """Pays for one control step.
+
+        Args:
+            quantities: Named quantities after the step.
+        """
+        self._steps += 1
+        for subgoal in self._subgoals:
+            subgoal.update(quantities)
+        succeeded = self._success(quantities) >= 1.0
+        level, shaping = (1.0, 0.0) if succeeded else self._dense(quantities)
+        self._paid += level + shaping
+        success = self._bonus() if succeeded and not self._finished else 0.0
+        self._finished |= succeeded
+        stage = self.stages if succeeded else sum(subgoal.reached for subgoal in self._subgoals)
+        parts = {"level": level, "shaping": shaping, "success": success}
+        return StepReward(level + shaping + success, parts, stage, level + shaping)
+
+    def _dense(self, quantities: Quantities) -> tuple[float, float]:
+        """Level and shaping of an unfinished task."""
+        gap = 1.0 / self.stages
+        level = gap * sum(terms.level(subgoal.reached, subgoal.best) for subgoal in self._subgoals)
+        return level, gap * self.spec.weights.shaping * self._way(quantities)
+
+    def _bonus(self) -> float:
+        """Payment of the success term; the step's level has already been paid."""
+        weights = self.spec.weights
+        return terms.success(self._steps, self._paid, weights.bonus, weights.repay, weights.horizon)
+
+    def _way(self, quantities: Quantities) -> float:
+        """Share of the next stage of the active sub-goal that has been covered, 0 to 1."""
+        active = self._active(quantities)
+        return 0.0 if active is None else terms.fraction(active.closeness(quantities), active.reached, active.best)
+
+    def _active(self, quantities: Quantities) -> _SubGoal | None:
+        """The unfinished sub-goal of a held object, else that of the nearest object."""
+        unfinished = [subgoal for subgoal in self._subgoals if not subgoal.complete]
+        if len(unfinished) < 2:
+            return unfinished[0] if unfinished else None
+        held = next((subgoal for subgoal in unfinished if subgoal.held(quantities)), None)
+        return held or min(unfinished, key=lambda subgoal: subgoal.distance(quantities))
+
+
+class _SubGoal:
+    """State of one sub-goal, and its compiled conditions."""
+
+    def __init__(self, spec: SubGoal, compiler: Compiler) -> None:
+        self.reached = 0
+        self.best = 0
+        self.held = compiler.test(spec.held)
+        self.distance = compiler.measure(f"distance(eef,{spec.object})")
+        self._stages = [_Stage(stage, compiler) for stage in spec.stages]
+
+    @property
+    def complete(self) -> bool:
+        return self.reached == len(self._stages)
+
+    def update(self, quantities: Quantities) -> None:
+        """Moves to the last stage that is complete, whether or not the earlier ones are."""
+        for index in range(len(self._stages), 0, -1):
+            stage = self._stages[index - 1]
+            if stage.is_reached(quantities) or (index <= self.reached and stage.is_kept(quantities)):
+                self.reached = index
+                break
+        else:
+            self.reached = 0
+        self.best = max(self.best, self.reached)
+
+    def closeness(self, quantities: Quantities) -> float:
+        """How close the next stage is, 0 to 1."""
+        return self._stages[self.reached].closeness(quantities)
+
+
+class _Stage:
+    """Compiled conditions and shaping of one stage."""
+
+    def __init__(self, spec: Stage, compiler: Compiler) -> None:
+        self.is_reached: Test = compiler.test(spec.reached)
+        self.is_kept: Test = compiler.test(spec.kept)
+        self._parts: list[tuple[Measure, str, float]] = [
+            (compiler.measure(part.quantity), part.shape, part.scale) for part in spec.shaping
+        ]
+        self._weights = [part.weight for part in spec.shaping]
+
+    def closeness(self, quantities: Quantities) -> float:
+        shapes = {"near": terms.near, "amount": terms.amount}
+        values = [shapes[shape](measure(quantities), scale) for measure, shape, scale in self._parts]
+        return terms.weighted_mean(values, self._weights)
