@@ -11,13 +11,14 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sim import stock
+from sim import native, stock
+from sim.native import NativeStepper
 from sim.osc import SETTLE_ACTION, PythonStepper
 from sim.quantities import Readout
 from sim.render import Renderer
@@ -74,7 +75,7 @@ def make(
         suite: One of :data:`SUITES`.
         task: Index or name of the task.
         mode: ``exact`` equals stock LIBERO in states and pixels; ``fast`` simplifies pictures and rounding.
-        cameras: Views to render: ``agentview``, ``robot0_eye_in_hand`` (or its alias ``wrist``), or any other of the scene.
+        cameras: Views to render: ``agentview``, ``robot0_eye_in_hand`` (alias ``wrist``) or any other of the scene.
         size: Height and width of the pictures [px].
 
     Raises:
@@ -119,6 +120,8 @@ class LiberoEnv:
         self._camera_ids = {camera: self._camera_id(camera) for camera in cameras}
         self._designed = self._bodies()
         self._stepper = PythonStepper(self._model, self._data, self._env)
+        library = native.load() if mode == "fast" else None
+        self._native = NativeStepper(library, self._model, self._data, self._stepper) if library else None
         self._readout = Readout(self._env, self._model, self._data)
         self.goal = self._readout.goal
         self._renderer: Renderer | None = None
@@ -162,7 +165,7 @@ class LiberoEnv:
         command = np.asarray(action, np.float64)
         if command.shape != (7,) or not np.isfinite(command).all():
             raise SimulationError(f"an action has 7 finite numbers, got {command!r}")
-        self._stepper.step(command)
+        (self._native or self._stepper).step(command)
         return self._readout.success()
 
     def render(self) -> dict[str, Image]:
@@ -217,7 +220,7 @@ class LiberoEnv:
         model, data = self._model, self._data
         if (snapshot.suite, snapshot.task) != (self.suite, self.task):
             raise SimulationError(
-                f"snapshot is of {snapshot.suite} task {snapshot.task}, this environment is {self.suite} task {self.task}"
+                f"snapshot is of {snapshot.suite} task {snapshot.task}, this is {self.suite} task {self.task}"
             )
         if snapshot.physics.size != mujoco.mj_stateSize(model, _STATE) or len(snapshot.bodies) != model.nbody:
             raise SimulationError(f"snapshot of {self.suite} task {self.task} comes from another version of its scene")
@@ -227,6 +230,16 @@ class LiberoEnv:
         mujoco.mj_setState(model, data, snapshot.physics, _STATE)
         self._stepper.sensed[:] = snapshot.sensed
         self._stepper.controller[:] = snapshot.controller
+
+    @property
+    def model(self) -> Any:
+        """MuJoCo model of the scene, for scripted experts; policies must not look at it."""
+        return self._model
+
+    @property
+    def data(self) -> Any:
+        """MuJoCo data of the scene, only to be read."""
+        return self._data
 
     def state_hash(self) -> str:
         """Returns a SHA-256 of the complete state; equal hashes continue equally."""

@@ -1,7 +1,7 @@
 """One control step of LIBERO's arm: operational space control at 500 Hz for one 20 Hz action.
 
-:class:`PythonStepper` calls the same numerical routines as robosuite in the same order, so states are equal bit for bit;
-it is faster because it runs MuJoCo's pipeline once per substep instead of three times, and computes no observables.
+:class:`PythonStepper` calls the same numerical routines as robosuite in the same order, so states are equal bit for
+bit; it is faster because it runs MuJoCo's pipeline once per substep instead of three times and has no observables.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ class ArmIndices:
     """Stiffness ``(6,)``."""
     kd: FloatArray
     """Damping ``(6,)``."""
+    scale: FloatArray
+    """What an action of 1 commands ``(6,)`` [m, rad]."""
     torque_low: FloatArray
     """``(7,)`` [N m]."""
     torque_high: FloatArray
@@ -66,6 +68,7 @@ class ArmIndices:
             site=int(model.site_name2id(controller.eef_name)),
             kp=np.array(controller.kp, float),
             kd=np.array(controller.kd, float),
+            scale=abs(controller.output_max - controller.output_min) / abs(controller.input_max - controller.input_min),
             torque_low=np.array(low),
             torque_high=np.array(high),
             finger_bias=0.5 * (limits[:, 1] + limits[:, 0]),
@@ -124,17 +127,12 @@ class PythonStepper:
             data: ``mujoco.MjData`` to advance.
             env: robosuite environment of the same model.
         """
-        from robosuite.utils import control_utils, transform_utils
+        from robosuite.utils import control_utils
 
         self._routines = control_utils
-        self._transforms = transform_utils
         self._model, self._data = model, data
         self.arm = ArmIndices.of(env)
         self._at_reset = ArmState.cached_by(env.robots[0].controller)
-        controller = env.robots[0].controller
-        self._output_scale = abs(controller.output_max - controller.output_min) / abs(
-            controller.input_max - controller.input_min
-        )
         self.controller: FloatArray = np.zeros(14)
         self.sensed: FloatArray = data.qpos.copy()
         self._goal_position = self.controller[:3]
@@ -189,7 +187,7 @@ class PythonStepper:
         )
 
     def _set_goal(self, action: FloatArray, state: ArmState) -> None:
-        delta = np.clip(action, -1.0, 1.0) * self._output_scale
+        delta = np.clip(action, -1.0, 1.0) * self.arm.scale
         if np.any(delta[3:] != 0.0):
             self._goal_rotation[:] = self._routines.set_goal_orientation(delta[3:], state.rotation)
         self._goal_position[:] = state.position + delta[:3]

@@ -155,7 +155,7 @@ class _Contacts:
 
     def fingers_touching(self) -> FloatArray:
         """Returns the number of fingers in contact with each thing: 0, 1 or 2."""
-        return self._touching()[self._count :, : self._count].sum(axis=0).astype(np.float64)
+        return np.asarray(self._touching()[self._count :, : self._count].sum(axis=0), np.float64)
 
     def between(self, first: str, second: str) -> Callable[[], bool]:
         """Returns a function that tells whether two things touch."""

@@ -25,8 +25,8 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True):
 class Snapshot:
     """Everything that decides how a simulation continues, bit for bit.
 
-    MuJoCo's own state is not enough: the controller keeps its goal, the gripper integrates its command, and the poses of
-    fixtures are part of the model.
+    MuJoCo's own state is not enough: the controller keeps its goal, the gripper integrates its command, and the poses
+    of fixtures are part of the model.
     """
 
     suite: str

@@ -107,11 +107,11 @@ def sample_fixtures(env: Any, seed: int, read: Callable[[], FloatArray]) -> Floa
 @contextlib.contextmanager
 def preserved_rng() -> Iterator[None]:
     """Keeps NumPy's global random state, which LIBERO seeds and draws from, as it was."""
-    state = np.random.get_state()
+    state = np.random.get_state()  # noqa: NPY002  (the state that robosuite draws from)
     try:
         yield
     finally:
-        np.random.set_state(state)
+        np.random.set_state(state)  # noqa: NPY002
 
 
 @contextlib.contextmanager
