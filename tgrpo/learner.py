@@ -5,7 +5,8 @@ Shapes: ``N`` rollouts of a group, ``D`` decisions, ``B`` decisions of a minibat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,12 +14,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tgrpo.adapters import Adapters
 from tgrpo.algo import advantages, kl
 from tgrpo.algo.loss import clipped_objective
-from tgrpo.errors import PolicyError
+from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import tokens
 from tgrpo.policies.tiny import TinyPolicy
 from tgrpo.policies.tiny_model import LORA_TARGETS
@@ -159,19 +161,43 @@ class Learner:
         """Writes the policy with its adapters merged: a folder that loads anywhere without peft."""
         self.policy.save(folder, self._adapters.merged_weights())
 
-    def state(self) -> dict[str, Any]:
-        """All that a resumed run needs to continue with the same losses."""
-        return {
-            "trainable": self._adapters.state(),
-            "optimiser": self._optimiser.state_dict(),
-            "order": self._order.bit_generator.state,
-        }
+    def save_state(self, folder: Path, progress: Mapping[str, Any]) -> None:
+        """Writes all that a resumed run needs to continue with the same losses, as safetensors and JSON.
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continues from a :meth:`state`."""
-        self._adapters.restore(state["trainable"])
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._order.bit_generator.state = state["order"]
+        Args:
+            folder: Where to; it exists.
+            progress: JSON-ready counters of the run, returned by :meth:`load_state`.
+        """
+        tensors = {f"weight/{name}": value for name, value in self._adapters.state().items()}
+        moments = self._optimiser.state_dict()["state"]
+        for index, state in moments.items():
+            tensors |= {f"optimiser/{index}/{name}": value for name, value in state.items()}
+        save_file({name: value.contiguous() for name, value in tensors.items()}, folder / "learner.safetensors")
+        plain = {"progress": dict(progress), "order": self._order.bit_generator.state}
+        (folder / "learner.json").write_text(json.dumps(plain), encoding="utf-8")
+
+    def load_state(self, folder: Path) -> dict[str, Any]:
+        """Continues from what :meth:`save_state` wrote; returns the run's counters.
+
+        Raises:
+            CheckpointError: The folder has no such state or it belongs to other settings.
+        """
+        try:
+            tensors = load_file(folder / "learner.safetensors")
+            plain = json.loads((folder / "learner.json").read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{folder} has no learner state, so training cannot continue from it.") from error
+        weights = {name.removeprefix("weight/"): value for name, value in tensors.items() if name.startswith("weight/")}
+        self._adapters.restore(weights)
+        moments: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition("/")
+            if kind == "optimiser":
+                index, _, moment = rest.partition("/")
+                moments.setdefault(int(index), {})[moment] = value
+        self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
+        self._order.bit_generator.state = plain["order"]
+        return dict(plain["progress"])
 
     def _advantages(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
         """Advantage of each decision ``(D_i,)`` of each of the ``N`` rollouts."""

@@ -1,0 +1,122 @@
+"""Evaluation: greedy episodes from recorded initial states, and `tgrpo eval`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import tyro
+from rich.console import Console
+
+from sim.console import Bar
+from sim.libero import Mode, resolve_task, task_names
+from sim.rollout import Unit, UnitResult
+from sim.settings import Index, shipped, state_range, worker_count
+from sim.vector import WorkerPool, WorkerSettings
+from tgrpo.record import eval_result, files
+from tgrpo.record.eval_result import EpisodeResult
+from tgrpo.record.provenance import collect as provenance
+from tgrpo.settings import Strict, validated
+
+
+class EvalSettings(Strict, frozen=True):
+    """One evaluation."""
+
+    policy: Annotated[str, tyro.conf.Positional] = "tiny-libero"
+    """Checkpoint: a folder, or the name of one that ships with the package."""
+    suite: str = "libero_object"
+    """LIBERO suite."""
+    tasks: str = "all"
+    """Indices or names separated by commas, a range such as `0-4`, or `all`."""
+    states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "0-49"
+    """Initial states of each task."""
+    mode: Mode = "exact"
+    """Simulator: `exact` equals stock LIBERO in pixels and states, `fast` simplifies pictures."""
+    execute: Annotated[int, msgspec.Meta(ge=1)] = 8
+    """Actions of each chunk that are executed before the policy is asked again."""
+    temperature: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """0 is greedy; above, actions are sampled."""
+    seed: Index = 0
+    """Seed of fixture poses and of sampling."""
+    workers: Index = 0
+    """Processes; 0 takes one for each core."""
+    videos: Path | None = None
+    """Folder for one video of each task's first episode."""
+    json: Path | None = None
+    """File for the result."""
+
+
+def select_tasks(suite: str, text: str) -> list[int]:
+    """Task indices that a text names: `all`, `0-4`, `3,7` or names.
+
+    Raises:
+        UnknownNameError: The suite has no such task.
+    """
+    if text == "all":
+        return list(range(len(task_names(suite))))
+    chosen: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        if dash and first.isdecimal() and last.isdecimal():
+            chosen += range(resolve_task(suite, first), resolve_task(suite, last) + 1)
+        else:
+            chosen.append(resolve_task(suite, part.strip()))
+    return chosen
+
+
+def outcomes(results: Sequence[UnitResult]) -> list[EpisodeResult]:
+    """What an evaluation file keeps of each episode."""
+    return [
+        EpisodeResult(
+            task=result.unit.task,
+            init_state=result.unit.init_state,
+            success=result.trajectories[0].success,
+            steps=result.trajectories[0].steps,
+            seconds=round(result.seconds, 3),
+        )
+        for result in results
+    ]
+
+
+def main(argv: list[str]) -> int:
+    """``tgrpo eval``: success rates with intervals, per task and in total."""
+    settings = validated(tyro.cli(EvalSettings, prog="tgrpo eval", args=argv))
+    policy = shipped(settings.policy)
+    units = [
+        Unit(
+            suite=settings.suite,
+            task=task,
+            init_state=state,
+            env_seed=settings.seed,
+            seeds=(settings.seed * 100_003 + state,),
+            temperature=settings.temperature,
+            execute=settings.execute,
+            keep=False,
+            film=settings.videos is not None and place == 0,
+            group=0,
+        )
+        for task in select_tasks(settings.suite, settings.tasks)
+        for place, state in enumerate(state_range(settings.states))
+    ]
+    console = Console()
+    pool_settings = WorkerSettings(mode=settings.mode, stop="individual", rewards=False)
+    with WorkerPool(min(worker_count(settings), len(units)), pool_settings) as pool, Bar(
+        console, "evaluating", len(units)
+    ) as bar:
+        results = pool.play(units, policy, bar.episode)
+    result = eval_result.summarise(
+        outcomes(results),
+        policy=str(settings.policy),
+        suite=settings.suite,
+        mode=settings.mode,
+        seed=settings.seed,
+        temperature=settings.temperature,
+        names=dict(enumerate(task_names(settings.suite))),
+        provenance=provenance(seeds={"seed": settings.seed}),
+    )
+    eval_result.print_table(result, console)
+    if settings.json is not None:
+        files.write_json(settings.json, result)
+    return 0
