@@ -36,12 +36,24 @@ def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
     Raises:
         CheckpointError: The disk is full; the previous file is untouched.
     """
+    write_with(path, lambda temporary: _write(temporary, data), durable=durable)
+
+
+def write_with(path: Path, writer: Callable[[Path], None], *, durable: bool = True) -> None:
+    """Replaces a file by what a function writes, see :func:`write_bytes`.
+
+    Args:
+        path: The file; missing parents are made.
+        writer: Called once with the name of a file that it must write.
+        durable: Waits until the bytes would survive a power cut.
+
+    Raises:
+        CheckpointError: The disk is full; the previous file is untouched.
+    """
     with disk_guard(path), _temporary(path) as temporary:
-        with temporary.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
+        writer(temporary)
+        if durable:
+            _sync(temporary)
         temporary.replace(path)
         if durable:
             _sync(path.parent)
@@ -228,6 +240,10 @@ def _describe(file: Path) -> dict[str, Any]:
 
 def _seal(files: Any) -> str:
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
+def _write(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
 
 
 def _sync(path: Path) -> None:

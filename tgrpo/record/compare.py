@@ -1,0 +1,185 @@
+"""``tgrpo compare``: two evaluations, paired on the same initial states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from tgrpo.errors import SettingsError
+from tgrpo.record import eval_result, files
+from tgrpo.record.stats import Outcomes, Paired, episodes_to_decide, paired
+
+SCHEMA = "tgrpo/compare/1"
+_MUST_AGREE = ("suite", "mode", "seed", "temperature")
+
+
+@dataclass(frozen=True)
+class Arguments:
+    """Compares two evaluations on the initial states that both have."""
+
+    a: Annotated[Path, tyro.conf.Positional]
+    """Evaluation JSON or run folder. A run folder alone compares its evaluation before with the one after."""
+    b: Annotated[Path | None, tyro.conf.Positional] = None
+    """Evaluation JSON or run folder; of run folders the evaluation after the training is taken."""
+    json: Path | None = None
+    """Also write the comparison to this file."""
+
+
+def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
+    """Compares two evaluations.
+
+    Args:
+        a: Evaluation JSON of the first policy.
+        b: Evaluation JSON of the second policy.
+
+    Returns:
+        The comparison JSON; its rates count only the initial states that both evaluations have.
+
+    Raises:
+        SettingsError: The two have no initial state in common, or are of different suites.
+    """
+    first, second = eval_result.outcomes(a, source="A"), eval_result.outcomes(b, source="B")
+    if a.get("suite") != b.get("suite"):
+        raise SettingsError(f"A is of suite {a.get('suite')!r} and B of {b.get('suite')!r}: nothing can be paired.")
+    common = first.keys() & second.keys()
+    result = paired(first, second)
+    names = {task["task"]: task["name"] for task in [*a.get("tasks", []), *b.get("tasks", [])]}
+    tasks = [
+        {"task": task, "name": names.get(task, f"task {task}"), **_figures(paired(_only(first, task), second))}
+        for task in sorted({task for task, _ in common})
+    ]
+    return {
+        "schema": SCHEMA,
+        "policies": [a.get("policy"), b.get("policy")],
+        "suite": a.get("suite"),
+        **_figures(result),
+        "episodes_to_decide": episodes_to_decide(result),
+        "verdict": verdict(result),
+        "warnings": _warnings(a, b, len(first) - len(common), len(second) - len(common)),
+        "tasks": tasks,
+    }
+
+
+def verdict(result: Paired, first: str = "A", second: str = "B") -> str:
+    """What a comparison says, in plain words.
+
+    Args:
+        result: The pairs.
+        first: What to call the first policy.
+        second: What to call the second policy.
+    """
+    low, high = result.interval()
+    points = 100 * result.difference
+    figures = f"exact McNemar p {_p_text(result.p)}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} points"
+    states = f"of {result.pairs} initial states {second} gained {result.gained} and lost {result.lost}"
+    if result.p < 0.05:
+        better, worse = (second, first) if points > 0 else (first, second)
+        return f"{better} is better than {worse} by {abs(points):.1f} points: {states} ({figures})."
+    more = episodes_to_decide(result)
+    hint = f" About {more} more paired episodes would decide, should the rates stay as they are." if more else ""
+    return f"No difference between {first} and {second} can be claimed: {states} ({figures}).{hint}"
+
+
+def load(path: Path, *, when: str = "after") -> dict[str, Any]:
+    """Reads an evaluation from a JSON file or a run folder.
+
+    Args:
+        path: The file or folder.
+        when: Which evaluation of a run folder, ``before`` or ``after``.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    file = path / f"eval_{when}.json" if path.is_dir() else path
+    if path.is_dir() and not file.exists():
+        raise SettingsError(f"{path}: no {file.name} in this folder; it is written when a run has evaluated itself.")
+    return eval_result.read(file)
+
+
+def print_comparison(result: Mapping[str, Any], console: Console) -> None:
+    """Prints the table, the verdict and the warnings."""
+    table = Table(title=f"A {result['policies'][0]}\nB {result['policies'][1]}", title_justify="left")
+    for name in ("task", "A", "B", "gained", "lost", "difference [points]", "McNemar p"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task in result["tasks"]:
+        table.add_row(f"{task['task']} {task['name']}", *_cells(task))
+    table.add_section()
+    table.add_row("all pairs", *_cells(result), style="bold")
+    console.print(table)
+    console.print(result["verdict"])
+    for warning in result["warnings"]:
+        console.print(f"warning: {warning}", style="yellow")
+
+
+def main(argv: list[str]) -> int:
+    """Runs ``tgrpo compare``.
+
+    Args:
+        argv: Arguments after ``compare``.
+
+    Returns:
+        0; the verdict is in the output, not in the exit code.
+
+    Raises:
+        SettingsError: An evaluation is missing or nothing can be paired.
+        CheckpointError: The JSON file cannot be written because the disk is full.
+    """
+    arguments = tyro.cli(Arguments, args=argv, prog="tgrpo compare")
+    if arguments.b is None:
+        result = compare(load(arguments.a, when="before"), load(arguments.a, when="after"))
+    else:
+        result = compare(load(arguments.a), load(arguments.b))
+    print_comparison(result, Console(highlight=False, soft_wrap=True))
+    if arguments.json is not None:
+        files.write_json(arguments.json, result)
+    return 0
+
+
+def _figures(result: Paired) -> dict[str, Any]:
+    return {
+        "a": eval_result.rate(result.both + result.lost, result.pairs),
+        "b": eval_result.rate(result.both + result.gained, result.pairs),
+        "pairs": result.pairs,
+        "gained": result.gained,
+        "lost": result.lost,
+        "mcnemar_p": result.p,
+        "difference": result.difference,
+        "difference_interval": list(result.interval()),
+    }
+
+
+def _only(found: Outcomes, task: int) -> Outcomes:
+    return {key: success for key, success in found.items() if key[0] == task}
+
+
+def _warnings(a: Mapping[str, Any], b: Mapping[str, Any], only_a: int, only_b: int) -> list[str]:
+    warnings = [
+        f"{name} differs: {a.get(name)!r} in A, {b.get(name)!r} in B, so the pairs are not under the same conditions."
+        for name in _MUST_AGREE
+        if a.get(name) != b.get(name)
+    ]
+    if only_a or only_b:
+        warnings.append(f"{only_a} episodes of A and {only_b} of B have no partner and are left out.")
+    return warnings
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    low, high = (100 * bound for bound in row["difference_interval"])
+    return [
+        f"{row['a']['successes']}/{row['pairs']}",
+        f"{row['b']['successes']}/{row['pairs']}",
+        str(row["gained"]),
+        str(row["lost"]),
+        f"{100 * row['difference']:+.1f} ({low:+.1f} to {high:+.1f})",
+        f"{row['mcnemar_p']:.3g}",
+    ]
+
+
+def _p_text(p: float) -> str:
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
