@@ -47,10 +47,10 @@ def main() -> None:
     """Writes the lock and the build tools, which are installed first because some packages are built from source."""
     entries = dict(sorted(pair for package in resolved() if (pair := entry(package))))
     tag = f"py{sys.version_info.major}{sys.version_info.minor}"
-    header = f"# Python {tag[2]}.{tag[3:]}, Linux x86-64. Written by requirements/lock.py; do not edit.\n"
+    header = "# Linux x86-64. Written by requirements/lock.py; do not edit.\n"
     build = "".join(entries.pop(name) for name in BUILD)
     (ROOT / "requirements" / f"lock-{tag}.txt").write_text(header + "".join(entries.values()), encoding="utf-8")
-    (ROOT / "requirements" / "build.txt").write_text(header.replace(f"{tag[2]}.{tag[3:]}", "3") + build, encoding="utf-8")
+    (ROOT / "requirements" / "build.txt").write_text(header + build, encoding="utf-8")
 
 
 if __name__ == "__main__":

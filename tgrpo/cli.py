@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
         return run(arguments[0], arguments[1:])
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001  (the one place where errors become messages; defects are raised again)
+    except Exception as error:
         explained = explain(error)
         if explained is None or debug:
             raise

@@ -1,0 +1,1 @@
+"""ROS 2 nodes and launching. Importing this package does not import rclpy."""
