@@ -40,8 +40,12 @@ class StageMachine:
         4
     """
 
-    def __init__(self, stages: StageFile) -> None:
+    def __init__(self, stages: StageFile, horizon: int | None = None) -> None:
         """Compiles a stage file.
+
+        Args:
+            stages: What to pay for.
+            horizon: Overrides the file's ``weights.horizon``; give the step limit where rollouts do not stop together.
 
         Raises:
             SettingsError: A condition or a quantity cannot be read.
@@ -55,6 +59,7 @@ class StageMachine:
         except SettingsError as error:
             raise SettingsError(f"stages of {stages.suite}/{stages.task}: {error}") from error
         self._compiler = compiler
+        self._horizon = stages.weights.horizon if horizon is None else horizon
         self._steps = 0
         self._paid = 0.0
         self._finished = False
@@ -106,7 +111,7 @@ class StageMachine:
     def _bonus(self) -> float:
         """Payment of the success term; the step's level has already been paid."""
         weights = self.spec.weights
-        return terms.success(self._steps, self._paid, weights.bonus, weights.repay, weights.horizon)
+        return terms.success(self._steps, self._paid, weights.bonus, weights.repay, self._horizon)
 
     def _way(self, quantities: Quantities) -> float:
         """Share of the next stage of the active sub-goal that has been covered, 0 to 1."""
