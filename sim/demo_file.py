@@ -2,7 +2,7 @@
 
 One file holds the demonstrations of one task. Layout::
 
-    attrs: schema, suite, task, task_name, instruction, provenance (JSON), failures (JSON)
+    attrs: schema, suite, task, task_name, instruction; recipe, provenance and failures as JSON
     demos/<init state>_<seed>/
         actions, executed (T, 7) float32; proprio (T, 8) float32; frames (F,) int32
         images/<camera> (F,) encoded pictures, PNG (lossless) or JPEG
@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from tgrpo.errors import CheckpointError, UnknownNameError
+from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError
 from tgrpo.types import Image
 
 Encoding = Literal["png", "jpeg"]
@@ -128,6 +128,30 @@ class DemoWriter:
     def successes(self) -> int:
         """Number of demonstrations in the file."""
         return len(self._file["demos"])
+
+    def steps(self) -> int:
+        """Control steps of all demonstrations in the file."""
+        return sum(len(demo["actions"]) for demo in self._file["demos"].values())
+
+    def require_recipe(self, recipe: Mapping[str, Any]) -> None:
+        """Refuses to mix demonstrations that were made differently.
+
+        Args:
+            recipe: Everything JSON-ready that all demonstrations of the file share; stored the first time.
+
+        Raises:
+            SettingsError: The file was begun with another recipe.
+        """
+        stored = json.loads(self._file.attrs.get("recipe", json.dumps(recipe)))
+        wanted = json.loads(json.dumps(recipe))
+        if stored != wanted:
+            names = [name for name in wanted if stored.get(name) != wanted[name]]
+            raise SettingsError(
+                f"{self._file.filename} was made with other settings: "
+                + "; ".join(f"{name} {stored.get(name)!r}, now {wanted[name]!r}" for name in names)
+                + ". Use the same settings to continue it, or another folder with --out."
+            )
+        self._file.attrs["recipe"] = json.dumps(recipe)
 
     def fail(self, name: str) -> None:
         """Notes that the expert could not make a demonstration, so that it is not tried again."""

@@ -48,7 +48,7 @@ def rotation_error(target: Matrix, current: Matrix) -> Vector:
         ]
     )
     angle = float(np.arccos(np.clip((np.trace(difference) - 1.0) / 2.0, -1.0, 1.0)))
-    return sines * (angle / (2.0 * np.sin(angle) + 1e-9))
+    return np.asarray(sines * (angle / (2.0 * np.sin(angle) + 1e-9)))
 
 
 def _local_points(model: Any, geom: int) -> Vector | None:
@@ -58,15 +58,15 @@ def _local_points(model: Any, geom: int) -> Vector | None:
         mesh = model.geom_dataid[geom]
         first = model.mesh_vertadr[mesh]
         vertices = model.mesh_vert[first : first + model.mesh_vertnum[mesh]]
-        return np.unique(vertices.astype(np.float64), axis=0)
+        return np.asarray(np.unique(vertices.astype(np.float64), axis=0))
     if kind == mujoco.mjtGeom.mjGEOM_BOX:
-        return _CORNERS * size
+        return np.asarray(_CORNERS * size)
     if kind in (mujoco.mjtGeom.mjGEOM_CYLINDER, mujoco.mjtGeom.mjGEOM_CAPSULE):
         ring = np.stack([np.cos(_CIRCLE) * size[0], np.sin(_CIRCLE) * size[0], np.zeros_like(_CIRCLE)], axis=1)
         offset = np.array([0.0, 0.0, size[1]])
         return np.concatenate([ring - offset, ring + offset])
     if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
-        return _LATTICE * size[0]
+        return np.asarray(_LATTICE * size[0])
     return None
 
 

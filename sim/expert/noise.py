@@ -54,6 +54,6 @@ class Noise:
         """
         fresh = self._rng.standard_normal(6)
         self._state = self._correlation * self._state + np.sqrt(1.0 - self._correlation**2) * fresh
-        executed = action.copy()
+        executed: FloatArray = action.copy()
         executed[:6] = np.clip(executed[:6] + slack * self._scale * self._state, -1.0, 1.0)
         return executed
