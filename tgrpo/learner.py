@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tgrpo.adapters import Adapters
+from tgrpo.policies.adapters import Adapters
 from tgrpo.algo import advantages, kl
 from tgrpo.algo.loss import clipped_objective
 from tgrpo.errors import CheckpointError, PolicyError
