@@ -1,4 +1,4 @@
-"""Rollout videos: H.264 in MP4, small, playable in every browser, with what happened written below the picture."""
+"""Rollout videos: H.264 in MP4, small, playable in every browser, with what happened written above the picture."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from PIL import ImageDraw, ImageFont
 
 from tgrpo.errors import SettingsError
 from tgrpo.record import files
+from tgrpo.record.charts import stage_name
 from tgrpo.types import Image
 
-STRIP = 20  # height of the text below the picture [px]
+STRIP = 20  # height of the text above the picture [px]; a player's controls would cover it below
 _BACKGROUND, _TEXT = (24, 26, 31), (230, 232, 236)
 _SUCCESS, _FAILURE = (63, 185, 120), (224, 98, 86)
 
@@ -37,7 +38,7 @@ class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
     iteration: int = 0
     """Iterations of training that the policy had seen."""
     stages: list[int] = msgspec.field(default_factory=list)
-    """``(T,)`` stage after each control step, 0-based."""
+    """``(T,)`` stages that were complete after each control step."""
     stage_names: list[str] = msgspec.field(default_factory=list)
     """Name of each stage."""
 
@@ -79,7 +80,7 @@ def save_rollout(folder: Path, frames: Iterable[Image], info: VideoInfo, *, fps:
 
 
 def annotate(image: Image, text: str, *, success: bool | None = None) -> Image:
-    """Writes one line below a picture.
+    """Writes one line above a picture.
 
     Args:
         image: Upright RGB ``(H, W, 3)``.
@@ -91,19 +92,19 @@ def annotate(image: Image, text: str, *, success: bool | None = None) -> Image:
     """
     height, width = image.shape[:2]
     canvas = Pillow.new("RGB", (width, height + STRIP), _BACKGROUND)
-    canvas.paste(Pillow.fromarray(np.ascontiguousarray(image)))
+    canvas.paste(Pillow.fromarray(np.ascontiguousarray(image)), (0, STRIP))
     draw = ImageDraw.Draw(canvas)
-    draw.text((6, height + STRIP / 2), text, fill=_TEXT, font=ImageFont.load_default(11), anchor="lm")
+    draw.text((6, STRIP / 2), text, fill=_TEXT, font=ImageFont.load_default(11), anchor="lm")
     if success is not None:
-        radius, right, middle = 4, width - 11, height + STRIP / 2
-        draw.rectangle((right - 11, height, width, height + STRIP), fill=_BACKGROUND)
+        radius, right, middle = 4, width - 11, STRIP / 2
+        draw.rectangle((right - 11, 0, width, STRIP - 1), fill=_BACKGROUND)
         box = (right - radius, middle - radius, right + radius, middle + radius)
         draw.ellipse(box, fill=_SUCCESS if success else _FAILURE)
     return np.asarray(canvas)
 
 
 def annotate_rollout(frames: Iterable[Image], info: VideoInfo, steps_per_frame: int = 1) -> Iterator[Image]:
-    """Writes step and stage below each frame of a rollout, and the outcome below the last.
+    """Writes step and stage above each frame of a rollout, and the outcome above the last.
 
     Args:
         frames: Upright RGB pictures ``(H, W, 3)``.
@@ -127,8 +128,7 @@ def data_uri(path: Path, mime: str = "video/mp4") -> str:
 def _line(info: VideoInfo, step: int) -> str:
     words = [info.label, f"step {step}"]
     if info.stages:
-        stage = info.stages[min(step, len(info.stages) - 1)]
-        words.append(info.stage_names[stage] if stage < len(info.stage_names) else f"stage {stage}")
+        words.append(stage_name(info.stages[min(step, len(info.stages) - 1)], info.stage_names))
     return "  ·  ".join(words)
 
 

@@ -13,7 +13,7 @@ from tgrpo.record.video import VideoInfo, annotate_rollout, save_rollout
 from tgrpo.settings import Strict
 
 TASK = "pick_up_the_cream_cheese_and_place_it_in_the_basket"
-STAGES = ["reach", "grasp", "lift", "carry", "release"]
+STAGES = ["approach", "grasp", "move", "place"]
 BEFORE = "11010010011010010110010010111001001101"
 AFTER = "11111011011111011110111011111101101111"
 ITERATIONS = 40
@@ -45,7 +45,8 @@ def metrics_row(iteration, rng):
     """One row of metrics.jsonl with every key that a training writes."""
     progress = iteration / ITERATIONS
     success = float(np.clip(0.45 + 0.4 * progress + rng.normal(0, 0.06), 0, 1))
-    reached = [1.0, 0.75 + 0.2 * progress, 0.65 + 0.25 * progress, 0.5 + 0.35 * progress, success]
+    noise = rng.normal(0, 0.03, 3)
+    reached = [1.0, *np.clip(np.array([0.8, 0.7, 0.55]) + np.array([0.15, 0.2, 0.3]) * progress + noise, 0, 1), success]
     row = {
         "iteration": iteration,
         "seconds": 11.5 * iteration,

@@ -75,9 +75,9 @@ def test_annotation_leaves_the_picture(frames):
     plain, good, bad = (annotate(picture, "step 1", success=success) for success in (None, True, False))
     for result in (plain, good, bad):
         assert result.shape == (96 + STRIP, 96, 3)
-        np.testing.assert_array_equal(result[:96], picture)
-    assert (plain[96:] != plain[-1, 0]).any()
-    middle = 96 + STRIP // 2
+        np.testing.assert_array_equal(result[STRIP:], picture)
+    assert (plain[:STRIP] != plain[0, 0]).any()
+    middle = STRIP // 2
     assert good[middle, 85, 1] > good[middle, 85, 0]
     assert bad[middle, 85, 0] > bad[middle, 85, 1]
 
@@ -87,7 +87,7 @@ def test_outcome_only_on_the_last_frame(frames):
         label="after", task=0, init_state=1, success=True, stages=[0, 0, 1], stage_names=["reach", "grasp"]
     )
     pictures = list(annotate_rollout(list(frames(success=True, count=4)), info))
-    middle = 96 + STRIP // 2
+    middle = STRIP // 2
     green = [int(picture[middle, 85, 1]) - int(picture[middle, 85, 0]) for picture in pictures]
     assert green[-1] > 80
     assert max(green[:-1]) < 10
