@@ -91,7 +91,6 @@ class Context:
             child = Child(action, process, label, action.grace(self))
             self.children.append(child)
         self.log(label, f"process started with pid [{process.pid}]")
-        self.emit("start", ProcessEvent(action, label, process.pid))
         threading.Thread(target=self._follow, args=(child,), daemon=True).start()
 
     def emit(self, kind: str, event: Any) -> None:
@@ -137,6 +136,7 @@ class Context:
         assert child.process.stdout is not None  # noqa: S101  (it was opened as a pipe)
         reader = threading.Thread(target=_copy, args=(child.process.stdout, child.label), daemon=True)
         reader.start()
+        self._react(child, None)
         code = child.process.wait()
         reader.join(timeout=5.0)
         pid = child.process.pid
@@ -144,14 +144,19 @@ class Context:
             self.log(child.label, f"process has finished cleanly [pid {pid}]")
         else:
             self.log(child.label, f"process has died [pid {pid}, exit code {code}]", "ERROR")
+        self._react(child, code)
+        child.done = True
+
+    def _react(self, child: Child, code: int | None) -> None:
+        """Runs the handlers of a process's start or end; the lock makes them wait for the whole launch file."""
         try:
             with self.lock:
-                self.emit("exit", ProcessEvent(child.action, child.label, pid, code))
-                for action in as_list(child.action.on_exit):
+                event = ProcessEvent(child.action, child.label, child.process.pid, code)
+                self.emit("start" if code is None else "exit", event)
+                for action in as_list(child.action.on_exit) if code is not None else []:
                     action.visit(self)
         except Exception as error:  # noqa: BLE001  (whatever a handler raises ends the launch, as in ROS)
             self.fail(error)
-        child.done = True
 
 
 def _copy(source: IO[str], label: str) -> None:

@@ -155,17 +155,18 @@ class Node(ExecuteProcess):
         return str(folder / program)
 
     def _namespace(self, context: Context) -> str:
-        """Absolute namespace of the node, or nothing."""
+        """Absolute namespace of the node, or nothing where neither the node nor a group names one."""
+        if self.namespace is None and not context.namespace:
+            return ""
         own = text(context, self.namespace)
         parts = [own] if own.startswith("/") else [context.namespace, own]
-        joined = "/".join(part.strip("/") for part in parts if part.strip("/"))
-        return f"/{joined}" if joined else ""
+        return "/" + "/".join(part.strip("/") for part in parts if part.strip("/"))
 
     def _parameter_file(self, context: Context, parameters: Any, namespace: str) -> str:
         if not isinstance(parameters, Mapping):
             return text(context, parameters)
         named = self.name is not None and namespace
-        key = f"{namespace}/{text(context, self.name)}" if named else "/**"
+        key = f"{namespace.rstrip('/')}/{text(context, self.name)}" if named else "/**"
         content = {key: {"ros__parameters": evaluate_parameters(context, parameters)}}
         with tempfile.NamedTemporaryFile("w", prefix="launch_params_", delete=False) as file:
             yaml.safe_dump(content, file, default_flow_style=False)
