@@ -178,7 +178,7 @@ class LiberoEnv:
             MissingDependencyError: OpenGL without a display does not work on this machine.
         """
         if self._renderer is None:
-            self._renderer = Renderer(self._model, self._data, self.size)
+            self._renderer = Renderer(self._model, self._data, self.size, fast=self.mode == "fast")
         self._env._post_process()
         return {name: self._renderer.render(camera) for name, camera in self._camera_ids.items()}
 
