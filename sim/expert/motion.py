@@ -22,6 +22,9 @@ GAIN = 18.0
 TURN_GAIN = 2.4
 """Action per radian of error; 1 commands 0.5 rad [1/rad]."""
 
+PATIENCE = 8
+"""Control steps without coming nearer after which a motion close to its target counts as blocked."""
+
 
 class Command(NamedTuple):
     """What the expert wants to do in one control step."""
@@ -121,12 +124,15 @@ def hop(
         steps: Control steps after which it ends anyway.
     """
     rise = max(height - float(target[2]), 0.0)
+    nearest, stalled = np.inf, 0
     for _ in range(steps):
         error = target - scene.eef_position()
         away = float(np.linalg.norm(error[:2]))
         turn = _turn(scene, rotation)
         distance = float(np.linalg.norm(error))
-        if distance < tolerance and turn < 0.08:
+        stalled = 0 if distance < nearest - 0.001 else stalled + 1
+        nearest = min(nearest, distance)
+        if (distance < tolerance and turn < 0.08) or (stalled >= PATIENCE and away < 0.025):
             return
         funnel = np.clip(3.0 * (away - 0.012) + 0.3 * max(turn - 0.15, 0.0), 0.0, rise)
         climb = float(error[2] + funnel)

@@ -24,6 +24,9 @@ Candidate = tuple[int, ...]
 PAIRS = ((0, 0), (0, 2), (2, 0), (2, 2), (0, 1), (1, 0), (1, 1), (3, 3), (0, 3), (3, 0), (2, 3), (3, 2))
 """Order in which the variants of two jobs are combined."""
 
+SHARE = 0.75
+"""Where two objects share a region: distance of each from its centre, relative to its half size."""
+
 
 class Job(NamedTuple):
     """One conjunct of the goal."""
@@ -82,7 +85,16 @@ def candidates(count: int, limit: int) -> list[Candidate]:
     return [(*pair, *([0] * (count - 2))) for pair in PAIRS[:limit]]
 
 
-def _put(scene: Scene, thing: str, target: str, variant: int) -> Iterator[Command]:
+def _aside(scene: Scene, todo: Sequence[Job], job: Job) -> FloatArray:
+    """Offset ``(3,)`` [m] of the place where a job puts its object, so that two fit on one region."""
+    rivals = [other for other in todo if other.verb == "put" and other.target == job.target]
+    offset = np.zeros(3)
+    if len(rivals) == 2 and scene.is_region(job.target) and "contain" not in job.target:
+        offset[0] = SHARE * scene.region_size(job.target)[0] * (1.0 if rivals[0] == job else -1.0)
+    return offset
+
+
+def _put(scene: Scene, thing: str, target: str, variant: int, aside: FloatArray) -> Iterator[Command]:
     if "caddy" in target:
         options = grasps.standing_book(scene, thing)
         yield from skills.shelve(scene, thing, options[variant % len(options)], target, variant)
@@ -91,7 +103,7 @@ def _put(scene: Scene, thing: str, target: str, variant: int) -> Iterator[Comman
     grasp = options[variant % len(options)]
     yield from skills.pick(scene, thing, grasp)
     spot, height = _spot(scene, target)
-    yield from skills.place(scene, thing, spot, tool_down(grasp.yaw), height=height)
+    yield from skills.place(scene, thing, spot + aside, tool_down(grasp.yaw), height=height)
 
 
 def _spot(scene: Scene, target: str) -> tuple[FloatArray, float]:
@@ -123,10 +135,11 @@ def script(scene: Scene, todo: Sequence[Job], candidate: Candidate) -> Iterator[
     Raises:
         SkillFailedError: A skill did not reach its purpose.
     """
-    for (verb, thing, target), variant in zip(todo, candidate, strict=True):
+    for job, variant in zip(todo, candidate, strict=True):
+        verb, thing, target = job
         drawer = _drawer(scene, thing)
         if verb == "put":
-            yield from _put(scene, thing, target, variant)
+            yield from _put(scene, thing, target, variant, _aside(scene, todo, job))
         elif verb == "turnon":
             yield from skills.turn_on(scene, thing, variant)
         elif drawer is None:

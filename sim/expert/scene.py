@@ -70,6 +70,10 @@ class Scene:
         """Orientation of a region ``(3, 3)``."""
         return np.array(self.data.site_xmat[self.model.site(name).id]).reshape(3, 3)
 
+    def region_size(self, name: str) -> Vector:
+        """Half sizes of a region in its own frame ``(3,)`` [m]."""
+        return np.array(self.model.site(name).size)
+
     def is_region(self, name: str) -> bool:
         """Whether ``name`` is a region and not an object."""
         return f"{name}_main" not in self._bodies and name in self._sites

@@ -63,7 +63,7 @@ def place(
     hang = float(hand[2]) - scene.bottom(name)
     goal = np.array([target[0] - offset[0], target[1] - offset[1], target[2] + hang])
     obstacle = scene.tallest_between(hand, goal, name)
-    height = max(goal[2] + 0.05, height, min(obstacle + hang + 0.02, hand[2] + 0.15))
+    height = max(goal[2] + 0.05, height, float(hand[2]), min(obstacle + hang + 0.02, hand[2] + 0.15))
     yield from hop(scene, goal, rotation, CLOSE, height=height, tolerance=0.01)
     if release:
         yield from hold(scene, rotation, OPEN, 6)
