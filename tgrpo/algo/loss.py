@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 RatioLevel: TypeAlias = Literal["action", "token"]
-"""``action``: one probability ratio for the ``A`` tokens of an action together, as the paper has it. ``token``: one each."""
+"""``action``: one probability ratio for all ``A`` tokens of an action, as in the paper. ``token``: one for each."""
 
 MAX_LOG_RATIO = 20.0
 """Bound that keeps ``exp`` finite [nat]; any ratio this far out is outside every clip range."""
@@ -117,5 +117,6 @@ def _check_shapes(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor) 
     shapes = [tuple(tensor.shape) for tensor in (log_probs, old_log_probs, advantages)]
     if log_probs.ndim != 3 or shapes[0] != shapes[1] or shapes[2] != shapes[0][:1]:
         raise ValueError(
-            f"log_probs {shapes[0]}, old_log_probs {shapes[1]}, advantages {shapes[2]}; expected (B, K, A) twice and (B,)."
+            f"log_probs {shapes[0]}, old_log_probs {shapes[1]}, advantages {shapes[2]}; "
+            "expected (B, K, A) twice and (B,)."
         )
