@@ -21,6 +21,7 @@ from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, qos_profile_sensor_data
@@ -34,6 +35,7 @@ from tgrpo_ros.child import TrainingProcess, find_command
 from tgrpo_ros.run_watch import FrameWatch, MetricsTail, read_status
 from tgrpo_ros.trainer_parameters import NODE_ONLY, OPTIONS, train_command
 
+EXIT_USAGE = 2
 WATCH_PERIOD = 0.2
 """Between two looks at the run folder [s]."""
 LATCHED = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
@@ -146,9 +148,9 @@ def main(args: list[str] | None = None) -> int:
         if code:
             node.get_logger().error(f"the training loop ended with exit code {code}; run folder: {node.folder}")
         node.destroy_node()
-    except TgrpoError as error:
+    except (TgrpoError, ParameterException) as error:
         rclpy.logging.get_logger("tgrpo_trainer").fatal(str(error))
-        code = 1
+        code = EXIT_USAGE
     finally:
         rclpy.try_shutdown()
     return code

@@ -11,6 +11,8 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from tgrpo.errors import SettingsError
+
 BIGGEST = 2**31 - 1
 
 
@@ -71,7 +73,14 @@ def train_command(program: str, settings: Mapping[str, Any]) -> tuple[list[str],
 
     Returns:
         Program and arguments, and the run folder they name.
+
+    Raises:
+        SettingsError: ``train_args`` cannot be read as a shell would.
     """
+    try:
+        further = shlex.split(settings["train_args"])
+    except ValueError as error:
+        raise SettingsError(f"train_args {settings['train_args']!r}: {error}. Close every quote.") from error
     folder = Path(settings["run_dir"] or time.strftime("runs/%Y%m%d-%H%M%S")).expanduser()
     command = [program, "train", "--run-dir", str(folder), "--control", "stdin"]
     for option in OPTIONS:
@@ -79,4 +88,4 @@ def train_command(program: str, settings: Mapping[str, Any]) -> tuple[list[str],
             command += [f"--{option.name.replace('_', '-')}", str(settings[option.name])]
     if settings["resume"]:
         command.append("--resume")
-    return [*command, *shlex.split(settings["train_args"])], folder
+    return [*command, *further], folder

@@ -1,0 +1,22 @@
+"""What every test shares: one thread for numbers, and ROS that talks to this machine only."""
+
+import os
+import random
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MUJOCO_GL", "osmesa")
+# A domain of its own for each test process, so that two runs on one machine do not hear each other.
+os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randrange(1, 101))
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
+
+
+@pytest.fixture(scope="session")
+def ros():
+    """rclpy, initialised once; skips where it is not installed."""
+    rclpy = pytest.importorskip("rclpy")
+    rclpy.init()
+    yield rclpy
+    rclpy.try_shutdown()
