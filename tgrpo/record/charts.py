@@ -67,7 +67,7 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
         count: About how many intervals.
     """
     if high <= low:
-        high = low + (abs(low) or 1.0)
+        low, high = (low - abs(low) / 2, low + abs(low) / 2) if low else (0.0, 1.0)
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= raw * (1 - 1e-9))

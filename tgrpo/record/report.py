@@ -5,7 +5,6 @@ Every figure is recomputed from the run's own files; nothing is loaded from the 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from tgrpo.record.metrics import read_metrics
 from tgrpo.record.run_folder import RunFolder
 from tgrpo.record.stats import paired, wilson
 from tgrpo.record.video import VideoInfo
+from tgrpo.rewards import load_stages
 
 _EMBED_LIMIT = 12_000_000  # bytes of video in one report
 _STAGE_COLOURS = (1, 3, 0, 2, 4, 5)
@@ -173,11 +173,14 @@ def _headline(run: Run) -> dict[str, Any] | None:
         return None
     rows = [("before", *_rate(run.before))]
     if run.after is None:
-        return {"rows": rows, "verdict": None, "chart": Markup(charts.interval_chart(rows, "success rate"))}
+        chart = Markup(charts.interval_chart(rows, "success rate"))
+        return {"rows": rows, "protocol": report_text.protocol(run.before), "verdict": None, "chart": chart}
     rows.append(("after", *_rate(run.after)))
     pairs = paired(eval_result.outcomes(run.before), eval_result.outcomes(run.after))
     return {
         "rows": rows,
+        "protocol": report_text.protocol(run.before),
+        "counts": " → ".join(f"{result['successes']} of {result['n']}" for result in (run.before, run.after)),
         "points": 100 * pairs.difference,
         "pairs": pairs,
         "p": report_text.p_text(pairs.p),
@@ -232,7 +235,7 @@ def _success_chart(run: Run) -> Markup:
     )
     if not x:
         return Markup("")
-    return Markup(charts.line_chart([training, held_out], percent=True, label="success rate", width=560, height=240))
+    return Markup(charts.line_chart([training, held_out], percent=True, label="success rate", width=430, height=210))
 
 
 def _curves(run: Run) -> list[dict[str, Any]]:
@@ -266,12 +269,14 @@ def _stage_chart(run: Run, names: Sequence[str]) -> dict[str, Any] | None:
         return None
     # Rows end at the furthest stage that any rollout reached; beyond it nobody was.
     columns = [[row[stage] if stage < len(row) else 0.0 for row in shares] for stage in range(1, count)]
-    labels = [charts.stage_name(index, names) for index in range(count - 1)]
+    labels = [names[index] if index < len(names) else f"stage {index + 1}" for index in range(count - 1)]
+    colours = [_STAGE_COLOURS[index % charts.COLOURS] for index in range(len(labels))]
     series = [
-        Series(f"{label} complete", x, column, i) for i, (label, column) in enumerate(zip(labels, columns, strict=True))
+        Series(f"{label} complete", x, column, colour)
+        for label, column, colour in zip(labels, columns, colours, strict=True)
     ]
-    chart = charts.line_chart(series, percent=True, label="stages reached", width=560, height=240)
-    return {"chart": Markup(chart), "labels": [(i % charts.COLOURS, label) for i, label in enumerate(labels)]}
+    chart = charts.line_chart(series, percent=True, label="stages completed", width=430, height=210)
+    return {"chart": Markup(chart), "labels": list(zip(colours, labels, strict=True))}
 
 
 def _rollouts(run: Run) -> list[dict[str, Any]]:
@@ -312,9 +317,19 @@ def _video_info(path: Path) -> VideoInfo:
 
 
 def _stage_names(run: Run) -> list[str]:
-    """Names of the stages, from the recorded rollouts."""
+    """Names of the stages, from the recorded rollouts or else from the task's stage file."""
     for side in sorted((run.folder / "videos").glob("*.json")):
-        names = json.loads(side.read_text(encoding="utf-8")).get("stage_names")
+        names = _video_info(side).stage_names
         if names:
-            return [str(name) for name in names]
-    return []
+            return names
+    try:
+        subgoals = load_stages(str(run.settings.get("suite")), str(_task_name(run))).subgoals
+    except SettingsError:
+        return []
+    # The order of several sub-goals is free, so the n-th completed stage has no name.
+    return [stage.name for stage in subgoals[0].stages] if len(subgoals) == 1 else []
+
+
+def _task_name(run: Run) -> str | None:
+    name = run.summary.get("task_name") or (run.before and run.before["tasks"][0]["name"])
+    return None if name is None else str(name)

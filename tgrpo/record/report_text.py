@@ -54,6 +54,13 @@ def state(finished: bool, status: Mapping[str, Any]) -> tuple[str, str]:
     return "open", f"unfinished, {where}"
 
 
+def protocol(result: Mapping[str, Any]) -> str:
+    """How an evaluation was made."""
+    temperature = result.get("temperature", 0.0)
+    sampling = f"sampled at temperature {temperature:g}" if temperature else "greedy actions"
+    return f"{result['n']} episodes, {sampling}, simulator mode {result.get('mode')}, seed {result.get('seed')}"
+
+
 def facts(summary: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Name and value of the run's totals."""
     last = metrics[-1] if metrics else {}

@@ -126,7 +126,7 @@ def data_uri(path: Path, mime: str = "video/mp4") -> str:
 
 
 def _line(info: VideoInfo, step: int) -> str:
-    words = [info.label, f"step {step}"]
+    words = [f"step {step}"]
     if info.stages:
         words.append(stage_name(info.stages[min(step, len(info.stages) - 1)], info.stage_names))
     return "  ·  ".join(words)
@@ -142,7 +142,7 @@ def _encode(path: Path, frames: Iterator[Image], fps: float, quality: int) -> No
         stream: Any = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
         stream.width, stream.height = width + width % 2, height + height % 2
         stream.pix_fmt = "yuv420p"
-        # One thread makes the bytes the same on every machine.
+        # The other cores are busy with rollouts.
         stream.options = {"crf": str(quality), "preset": "veryfast", "threads": "1"}
         for frame in _chain(first, frames):
             if frame.shape != first.shape or frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:

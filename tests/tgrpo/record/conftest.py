@@ -79,14 +79,14 @@ def metrics_row(iteration, rng):
     return row
 
 
-def frames(success, size=96, count=60):
+def frames(success, size=128, count=60):
     """A block that moves towards a basket and, on success, gets there."""
-    reach = 60 if success else 35
+    reach = 76 if success else 40
     for index in range(count):
         picture = np.full((size, size, 3), (196, 186, 170), np.uint8)
-        picture[60:86, 60:90] = (120, 84, 56)
-        x = 10 + reach * index // count
-        picture[66:78, x : x + 12] = (70, 130, 180)
+        picture[60:96, 80:116] = (120, 84, 56)
+        x = 12 + reach * index // count
+        picture[70:86, x : x + 16] = (70, 130, 180)
         yield picture
 
 
