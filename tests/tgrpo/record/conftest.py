@@ -15,7 +15,7 @@ from tgrpo.settings import Strict
 TASK = "pick_up_the_cream_cheese_and_place_it_in_the_basket"
 STAGES = ["approach", "grasp", "move", "place"]
 BEFORE = "11010010011010010110010010111001001101"
-AFTER = "11111011011111011110111011111101101111"
+AFTER = "11101011011111011110101011111101101111"
 ITERATIONS = 40
 
 
