@@ -75,18 +75,19 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
-def smooth(values: Sequence[float], weight: float = 0.75) -> list[float]:
-    """Exponential moving average, corrected for its start.
+def smooth(values: Sequence[float]) -> list[float]:
+    """Centred moving average, whose window shrinks towards the ends so that a straight line stays as it is.
 
     Args:
         values: ``(n,)`` numbers.
-        weight: Share of the past, 0 to 1.
     """
-    result, total, norm = [], 0.0, 0.0
-    for value in values:
-        total = weight * total + (1 - weight) * value
-        norm = weight * norm + (1 - weight)
-        result.append(total / norm)
+    n = len(values)
+    widest = max(2, n // 15)
+    result = []
+    for index in range(n):
+        half = min(widest, index, n - 1 - index)
+        window = values[index - half : index + half + 1]
+        result.append(sum(window) / len(window))
     return result
 
 

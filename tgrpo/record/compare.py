@@ -16,6 +16,8 @@ from tgrpo.record import eval_result, files
 from tgrpo.record.stats import Outcomes, Paired, episodes_to_decide, paired
 
 SCHEMA = "tgrpo/compare/1"
+SIGNIFICANT = 0.05
+"""A difference is claimed for a p below this."""
 _MUST_AGREE = ("suite", "mode", "seed", "temperature")
 
 
@@ -66,24 +68,33 @@ def compare(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def verdict(result: Paired, first: str = "A", second: str = "B") -> str:
-    """What a comparison says, in plain words.
+def verdict(result: Paired) -> str:
+    """What a comparison of A and B says, in plain words."""
+    states = f"of {result.pairs} initial states, {result.gained} are solved only by B and {result.lost} only by A"
+    if result.p >= SIGNIFICANT:
+        return f"No difference between A and B can be claimed: {states} ({figures_text(result)}).{_hint(result)}"
+    better, worse = ("B", "A") if result.difference > 0 else ("A", "B")
+    points = f"{100 * abs(result.difference):.1f} points"
+    return f"{better} is better than {worse} by {points}: {states} ({figures_text(result)})."
 
-    Args:
-        result: The pairs.
-        first: What to call the first policy.
-        second: What to call the second policy.
-    """
-    low, high = result.interval()
-    points = 100 * result.difference
-    figures = f"exact McNemar p {_p_text(result.p)}, 95 % interval {100 * low:+.1f} to {100 * high:+.1f} points"
-    states = f"of {result.pairs} initial states {second} gained {result.gained} and lost {result.lost}"
-    if result.p < 0.05:
-        better, worse = (second, first) if points > 0 else (first, second)
-        return f"{better} is better than {worse} by {abs(points):.1f} points: {states} ({figures})."
-    more = episodes_to_decide(result)
-    hint = f" About {more} more paired episodes would decide, should the rates stay as they are." if more else ""
-    return f"No difference between {first} and {second} can be claimed: {states} ({figures}).{hint}"
+
+def training_verdict(result: Paired) -> str:
+    """What a comparison of one policy before and after its training says, in plain words."""
+    states = (
+        f"of {result.pairs} initial states, {result.gained} are solved only after the training "
+        f"and {result.lost} only before it"
+    )
+    if result.p >= SIGNIFICANT:
+        return f"No change can be claimed: {states} ({figures_text(result)}).{_hint(result)}"
+    change = "improved" if result.difference > 0 else "got worse"
+    return f"The policy {change} by {100 * abs(result.difference):.1f} points: {states} ({figures_text(result)})."
+
+
+def figures_text(result: Paired) -> str:
+    """The test and the interval behind a verdict."""
+    low, high = (100 * bound for bound in result.interval())
+    p = "< 0.001" if result.p < 0.001 else f"= {result.p:.3f}"
+    return f"exact McNemar p {p}, 95 % interval {low:+.1f} to {high:+.1f} points"
 
 
 def load(path: Path, *, when: str = "after") -> dict[str, Any]:
@@ -181,5 +192,6 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _p_text(p: float) -> str:
-    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+def _hint(result: Paired) -> str:
+    more = episodes_to_decide(result)
+    return f" About {more} more paired episodes would decide, should the rates stay as they are." if more else ""

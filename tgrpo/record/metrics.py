@@ -111,10 +111,9 @@ class _Events:
         file = folder / f"events.out.tfevents.{stamp:.6f}.tgrpo"
         self._writer: RecordWriter | None = RecordWriter(file.open("ab"))
         self._append(Event(wall_time=stamp, file_version="brain.Event:2"))
-        if resume_after is not None:
-            # TensorBoard drops what an earlier process wrote at this step and later.
-            start = SessionLog(status=SessionLog.START)
-            self._append(Event(wall_time=stamp, step=resume_after + 1, session_log=start))
+        # TensorBoard drops what an earlier process wrote at this step and later.
+        first = 0 if resume_after is None else resume_after + 1
+        self._append(Event(wall_time=stamp, step=first, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, row: Mapping[str, Any]) -> None:
         values = [Summary.Value(tag=tag, simple_value=number) for tag, number in flatten(row).items()]

@@ -20,7 +20,7 @@ from rich.console import Console
 from tgrpo.errors import SettingsError
 from tgrpo.record import charts, eval_result, files, report_text, video
 from tgrpo.record.charts import Series
-from tgrpo.record.compare import verdict
+from tgrpo.record.compare import training_verdict
 from tgrpo.record.metrics import read_metrics
 from tgrpo.record.run_folder import RunFolder
 from tgrpo.record.stats import paired, wilson
@@ -185,9 +185,7 @@ def _headline(run: Run) -> dict[str, Any] | None:
         "pairs": pairs,
         "p": report_text.p_text(pairs.p),
         "interval": [100 * bound for bound in pairs.interval()],
-        "verdict": verdict(pairs, "before", "after")
-        .replace("after is better than before", "The policy improved")
-        .replace("before is better than after", "The policy got worse"),
+        "verdict": training_verdict(pairs),
         "chart": Markup(charts.interval_chart(rows, "success rates before and after")),
     }
 

@@ -34,9 +34,8 @@ def test_ticks_are_round_and_cover(low, high, ticks):
 
 
 def test_smoothing():
-    assert charts.smooth([3.0, 3.0, 3.0]) == pytest.approx([3.0, 3.0, 3.0])
-    # Weights 3/4 and 1/4: the second value counts 1/4 of 7/16 in all.
-    assert charts.smooth([0.0, 1.0])[1] == pytest.approx(0.25 / 0.4375)
+    assert charts.smooth([0.0, 0.0, 5.0, 0.0, 0.0]) == pytest.approx([0.0, 5 / 3, 1.0, 5 / 3, 0.0])
+    assert charts.smooth([1.0, 2.0, 3.0, 4.0]) == pytest.approx([1.0, 2.0, 3.0, 4.0])
     assert charts.smooth([]) == []
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tgrpo.errors import SettingsError
 from tgrpo.record import compare as module
-from tgrpo.record.compare import compare, main, verdict
+from tgrpo.record.compare import compare, main, training_verdict, verdict
 from tgrpo.record.stats import Paired
 
 
@@ -52,13 +52,21 @@ def test_strangers_are_refused(evaluation):
 
 
 def test_verdicts():
-    assert verdict(Paired(27, 14, 3, 6)).startswith("B is better than A by 22.0 points")
+    better = verdict(Paired(27, 14, 3, 6))
+    assert better.startswith("B is better than A by 22.0 points: of 50 initial states, 14 are solved only by B and 3")
+    assert "exact McNemar p = 0.013" in better
     assert verdict(Paired(27, 3, 14, 6)).startswith("A is better than B by 22.0 points")
-    undecided = verdict(Paired(9, 1, 0, 0), "before", "after")
-    assert undecided.startswith("No difference between before and after can be claimed")
+    undecided = verdict(Paired(9, 1, 0, 0))
+    assert undecided.startswith("No difference between A and B can be claimed")
     assert "About 50 more paired episodes would decide" in undecided
     assert "more paired episodes" not in verdict(Paired(5, 2, 2, 1))
     assert "p < 0.001" in verdict(Paired(10, 30, 0, 10))
+
+
+def test_verdicts_on_a_training():
+    assert training_verdict(Paired(27, 14, 3, 6)).startswith("The policy improved by 22.0 points: of 50 initial states")
+    assert training_verdict(Paired(27, 3, 14, 6)).startswith("The policy got worse by 22.0 points")
+    assert training_verdict(Paired(9, 1, 0, 0)).startswith("No change can be claimed")
 
 
 def test_command_on_files(tmp_path, capsys, before, after):

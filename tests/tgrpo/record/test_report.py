@@ -53,7 +53,7 @@ def test_headline(finished):
     for expected in (
         "Pick up the cream cheese".lower(),
         "19 of 38 → 29 of 38",
-        "The policy improved by 26.3 points: of 38 initial states after gained 12 and lost 2",
+        "The policy improved by 26.3 points: of 38 initial states, 12 are solved only after the training and 2",
         "exact McNemar p = 0.013",
         "12 gained: solved only after the training",
         "2 lost: solved only before it",
