@@ -61,7 +61,7 @@ def load(point: EntryPoint) -> Command:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"'tgrpo {point.name}' needs the package {error.name!r}, which is not installed. "
-            "Install everything for training: make setup, or pip install 'tgrpo_ros[train,sim]'"
+            "Install everything for training: make setup, or in the checkout: pip install '.[train,sim]'"
         ) from error
     return command
 
