@@ -18,7 +18,11 @@ LIMIT = 8
 """Candidates that are tried for a task with one job."""
 LIMIT_PAIRS = 12
 """Candidates that are tried for a task with more than one job."""
-FAVOURITES: dict[tuple[str, int], Candidate] = {}
+FAVOURITES: dict[tuple[str, int], Candidate] = {
+    ("libero_object", 1): (2,),
+    ("libero_spatial", 4): (3,),
+    ("libero_spatial", 6): (2,),
+}
 """The candidate that works for most initial states of a task, where it is not the first one.
 
 Trying it first keeps the demonstrations of a task alike, which is what behaviour cloning needs.
