@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -25,11 +26,11 @@ _MUST_AGREE = ("suite", "mode", "seed", "temperature")
 class Arguments:
     """Compares two evaluations on the initial states that both have."""
 
-    a: Annotated[Path, tyro.conf.Positional]
+    a: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
     """Evaluation JSON or run folder. A run folder alone compares its evaluation before with the one after."""
-    b: Annotated[Path | None, tyro.conf.Positional] = None
+    b: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[B]")] = None
     """Evaluation JSON or run folder; of run folders the evaluation after the training is taken."""
-    json: Path | None = None
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Also write the comparison to this file."""
 
 
@@ -115,11 +116,17 @@ def load(path: Path, *, when: str = "after") -> dict[str, Any]:
 
 def print_comparison(result: Mapping[str, Any], console: Console) -> None:
     """Prints the table, the verdict and the warnings."""
-    table = Table(title=f"A {result['policies'][0]}\nB {result['policies'][1]}", title_justify="left")
-    for name in ("task", "A", "B", "gained", "lost", "difference [points]", "McNemar p"):
-        table.add_column(name, justify="left" if name == "task" else "right")
+    table = Table(
+        title=f"A {result['policies'][0]}\nB {result['policies'][1]}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=0,
+    )
+    table.add_column("task", ratio=1)
+    for name in ("A", "B", "gained", "lost", "points (95 %)", "p"):
+        table.add_column(f"  {name}", justify="right", no_wrap=True)
     for task in result["tasks"]:
-        table.add_row(f"{task['task']} {task['name']}", *_cells(task))
+        table.add_row(eval_result.task_text(task), *_cells(task))
     table.add_section()
     table.add_row("all pairs", *_cells(result), style="bold")
     console.print(table)
@@ -187,8 +194,8 @@ def _cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['b']['successes']}/{row['pairs']}",
         str(row["gained"]),
         str(row["lost"]),
-        f"{100 * row['difference']:+.1f} ({low:+.1f} to {high:+.1f})",
-        f"{row['mcnemar_p']:.3g}",
+        f"  {100 * row['difference']:+.1f} ({low:+.0f} to {high:+.0f})",
+        f"  {row['mcnemar_p']:.2g}",
     ]
 
 

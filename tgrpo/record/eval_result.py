@@ -137,14 +137,20 @@ def print_table(result: Mapping[str, Any], console: Console) -> None:
     table.add_column("rate", justify="right")
     table.add_column("95 % interval", justify="right")
     for task in result["tasks"]:
-        name = f"{task['task']} {task['name']}"
-        table.add_row(name, f"{task['successes']}/{task['n']}", percent(task["rate"]), interval_text(task["wilson"]))
+        table.add_row(
+            task_text(task), f"{task['successes']}/{task['n']}", percent(task["rate"]), interval_text(task["wilson"])
+        )
     table.add_section()
     counts = f"{result['successes']}/{result['n']}"
     table.add_row("all episodes", counts, percent(result["rate"]), interval_text(result["wilson"]), style="bold")
     if len(result["tasks"]) > 1:
         table.add_row("mean of the tasks", "", percent(result["macro"]), interval_text(result["macro_interval"]))
     console.print(table)
+
+
+def task_text(task: Mapping[str, Any]) -> str:
+    """Index and name of a task for a table; spaces let a long name wrap."""
+    return f"{task['task']} {task['name'].replace('_', ' ')}"
 
 
 def percent(value: float) -> str:

@@ -48,9 +48,9 @@ _CURVES = (
 class Arguments:
     """Writes the HTML report of a run folder."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """The run folder."""
-    output: Path | None = None
+    output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The file to write; report.html in the run folder by default."""
 
 
