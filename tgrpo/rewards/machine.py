@@ -7,9 +7,10 @@ than ``1 / L`` for the way to the next stage of the active sub-goal (:func:`.ter
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tgrpo.errors import SettingsError
+from tgrpo.errors import SettingsError, UnknownNameError
 from tgrpo.rewards import terms
 from tgrpo.rewards.measures import Compiler, Measure, Test
 from tgrpo.rewards.spec import Stage, StageFile, SubGoal
@@ -55,7 +56,9 @@ class StageMachine:
         compiler = Compiler(stages.references, stages.subgoals)
         try:
             self._success = compiler.measure("success")
-            self._subgoals = [_SubGoal(subgoal, compiler) for subgoal in stages.subgoals]
+            self._subgoals: list[_SubGoal] = []
+            for subgoal in stages.subgoals:
+                self._subgoals.append(_SubGoal(subgoal, compiler, self._subgoals))
         except SettingsError as error:
             raise SettingsError(f"stages of {stages.suite}/{stages.task}: {error}") from error
         self._compiler = compiler
@@ -119,8 +122,8 @@ class StageMachine:
         return 0.0 if active is None else terms.fraction(active.closeness(quantities), active.reached, active.best)
 
     def _active(self, quantities: Quantities) -> _SubGoal | None:
-        """The unfinished sub-goal of a held object, else that of the nearest object."""
-        unfinished = [subgoal for subgoal in self._subgoals if not subgoal.complete]
+        """The unfinished sub-goal of a held object, else that of the nearest object, among those that may start."""
+        unfinished = [subgoal for subgoal in self._subgoals if subgoal.ready and not subgoal.complete]
         if len(unfinished) < 2:
             return unfinished[0] if unfinished else None
         held = next((subgoal for subgoal in unfinished if subgoal.held(quantities)), None)
@@ -130,9 +133,15 @@ class StageMachine:
 class _SubGoal:
     """State of one sub-goal, and its compiled conditions."""
 
-    def __init__(self, spec: SubGoal, compiler: Compiler) -> None:
+    def __init__(self, spec: SubGoal, compiler: Compiler, earlier: Sequence[_SubGoal]) -> None:
+        self.object = spec.object
         self.reached = 0
         self.best = 0
+        known = {subgoal.object: subgoal for subgoal in earlier}
+        for name in spec.after:
+            if name not in known:
+                raise UnknownNameError("earlier sub-goal", name, known)
+        self._after = [known[name] for name in spec.after]
         self.held = compiler.test(spec.held)
         self.distance = compiler.measure(f"distance(eef,{spec.object})")
         self._stages = [_Stage(stage, compiler) for stage in spec.stages]
@@ -141,16 +150,22 @@ class _SubGoal:
     def complete(self) -> bool:
         return self.reached == len(self._stages)
 
+    @property
+    def ready(self) -> bool:
+        """Whether everything that has to come before is complete."""
+        return all(subgoal.complete for subgoal in self._after)
+
     def update(self, quantities: Quantities) -> None:
         """Moves to the last stage that is complete, whether or not the earlier ones are."""
+        self.reached = self._last_complete(quantities) if self.ready else 0
+        self.best = max(self.best, self.reached)
+
+    def _last_complete(self, quantities: Quantities) -> int:
         for index in range(len(self._stages), 0, -1):
             stage = self._stages[index - 1]
             if stage.is_reached(quantities) or (index <= self.reached and stage.is_kept(quantities)):
-                self.reached = index
-                break
-        else:
-            self.reached = 0
-        self.best = max(self.best, self.reached)
+                return index
+        return 0
 
     def closeness(self, quantities: Quantities) -> float:
         """How close the next stage is, 0 to 1."""

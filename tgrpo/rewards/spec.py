@@ -51,12 +51,14 @@ class Stage(Strict, frozen=True):
 
 
 class SubGoal(Strict, frozen=True, kw_only=True):
-    """What has to happen with one object; the order of sub-goals is free."""
+    """What has to happen with one object; the order of sub-goals is free, except for ``after``."""
 
     object: Name
     """Object, region or fixture to act on."""
     target: str = ""
     """Where it belongs; for people."""
+    after: tuple[str, ...] = ()
+    """Objects of sub-goals further up that have to be complete first; until then nothing here counts."""
     held: Conditions = ()
     """When the arm is busy with the object; a held object's sub-goal is the active one."""
     stages: Annotated[tuple[Stage, ...], msgspec.Meta(min_length=1)]

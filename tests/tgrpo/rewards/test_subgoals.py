@@ -90,6 +90,26 @@ def test_drawer_is_data_too(world: Any) -> None:
     assert step([1.0, 0.2, 0.1], 0.4) == pytest.approx(0.5 * (1 + 0.9 * 0.4))
 
 
+def test_subgoal_waits_for_earlier_ones(two: StageFile, two_world: Any) -> None:
+    """The can must wait: holding it is worth nothing before the block is placed, and what counts is the block."""
+    block, can = two.subgoals
+    waiting = msgspec.structs.replace(two, subgoals=(block, msgspec.structs.replace(can, after=("block",))))
+    machine = started(waiting, two_world)
+    two_world.carry("can", [0.0, 0.0, 0.1])
+    step = machine.step(two_world.quantities())
+    assert step.stage == 0
+    assert step.total == pytest.approx(0.9 * 0.125 * (1 - math.tanh(1)))
+    two_world.placed["in(block,bin)"] = True
+    assert machine.step(two_world.quantities()).stage == 4 + 2
+
+
+def test_subgoal_waits_only_for_earlier_ones(two: StageFile) -> None:
+    block, can = two.subgoals
+    circular = msgspec.structs.replace(two, subgoals=(msgspec.structs.replace(block, after=("can",)), can))
+    with pytest.raises(SettingsError, match="unknown earlier sub-goal 'can'"):
+        StageMachine(circular)
+
+
 def test_missing_quantity_names_the_available_ones(block: StageFile, world: Any) -> None:
     quantities = world.quantities()
     del quantities["block/contact"]
