@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -24,9 +23,9 @@ from tgrpo.algo import imitation
 from tgrpo.errors import SettingsError
 from tgrpo.policies import bins
 from tgrpo.policies.tiny import TinyPolicy
-from tgrpo.policies.tiny_model import TINY_SPEC, TinyConfig, TinyModel
+from tgrpo.policies.tiny_model import TINY_SPEC, TinyConfig, TinyModel, body_features
 from tgrpo.record import files, provenance
-from tgrpo.settings import Strict, validated
+from tgrpo.settings import Strict, to_builtins, validated
 from tgrpo.types import Observation
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -53,7 +52,7 @@ class SftSettings(Strict, frozen=True):
     shift: Annotated[int, msgspec.Meta(ge=0)] = 3
     """Largest random shift of the pictures [px]."""
     proprio_noise: NotNegative = 0.1
-    """Noise on the proprioception, as a share of its standard deviation."""
+    """Noise on position and fingers, as a share of their standard deviation."""
     demos_per_task: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Demonstrations of each task that are used; 0 for all."""
     seed: Annotated[int, msgspec.Meta(ge=0)] = 0
@@ -124,7 +123,8 @@ def fit(policy: TinyPolicy, data: Examples, settings: SftSettings, console: Cons
     model, rng = policy.model.train(), np.random.default_rng(settings.seed)
     noise = torch.Generator().manual_seed(settings.seed)
     labels = imitation.soft_labels(policy.spec.bins, settings.label_sigma)
-    prompts = _prompts(policy, data)
+    prompts, spread = _prompts(policy, data), data.proprio.std(0)
+    spread[3:6] = 0.0  # an axis-angle near 180 degrees jumps, so its spread says nothing
     optimiser = torch.optim.AdamW(
         model.parameters(), settings.learning_rate, betas=(0.9, 0.95), weight_decay=settings.weight_decay
     )
@@ -135,7 +135,7 @@ def fit(policy: TinyPolicy, data: Examples, settings: SftSettings, console: Cons
     started = time.monotonic()
     for step in range(1, settings.steps + 1):
         rows = torch.from_numpy(rng.integers(0, len(data.tasks), settings.batch))
-        shaken = torch.randn(settings.batch, 8, generator=noise) * settings.proprio_noise * model.proprio_std
+        shaken = torch.randn(settings.batch, 8, generator=noise) * settings.proprio_noise * spread
         pictures = imitation.shifted(data.pictures[rows], settings.shift, rng)
         logits = model(pictures, prompts[data.tasks[rows]], data.proprio[rows] + shaken)
         loss = imitation.loss(logits, data.targets[rows], labels)
@@ -162,11 +162,13 @@ def main(argv: list[str]) -> int:
     paths = demo_paths(settings.demos)
     data = examples((demo for path in paths for demo in demo_file.read(path)), TINY_SPEC.chunk, settings.demos_per_task)
     policy = new_policy(data, _cameras(paths[0]), settings.seed)
-    console.print(f"{len(data.tasks)} decisions of {sum(data.demonstrations.values())} demonstrations, "
-                  f"{len(data.instructions)} instructions; {sum(p.numel() for p in policy.model.parameters())} parameters")
+    console.print(
+        f"{len(data.tasks)} decisions of {sum(data.demonstrations.values())} demonstrations, "
+        f"{len(data.instructions)} instructions; {sum(p.numel() for p in policy.model.parameters())} parameters"
+    )
     losses = fit(policy, data, settings, console)
     record = {
-        "settings": msgspec.to_builtins(settings),
+        "settings": to_builtins(settings),
         "demonstrations": data.demonstrations,
         "final_loss": float(np.mean(losses[-100:])),
         "provenance": provenance.collect({"seed": settings.seed}),
@@ -186,10 +188,11 @@ def new_policy(data: Examples, cameras: Sequence[str], seed: int) -> TinyPolicy:
     observation = msgspec.structs.replace(
         TINY_SPEC.observation, cameras=tuple(cameras), size=int(data.pictures.shape[2])
     )
+    body = body_features(data.proprio)
     config = TinyConfig(
         spec=msgspec.structs.replace(TINY_SPEC, observation=observation),
-        proprio_mean=tuple(data.proprio.mean(0).tolist()),
-        proprio_std=tuple((data.proprio.std(0) + 1e-3).tolist()),
+        body_mean=tuple(body.mean(0).tolist()),
+        body_std=tuple((body.std(0) + 1e-3).tolist()),
     )
     torch.manual_seed(seed)
     return TinyPolicy(TinyModel(config))
@@ -203,7 +206,10 @@ def demo_paths(patterns: Sequence[str]) -> list[Path]:
     """
     found: list[Path] = []
     for pattern in patterns:
-        inside = sorted(Path(pattern).glob("*.hdf5")) if Path(pattern).is_dir() else sorted(map(Path, glob.glob(pattern)))
+        folder, name = (
+            (Path(pattern), "*.hdf5") if Path(pattern).is_dir() else (Path(pattern).parent, Path(pattern).name)
+        )
+        inside = sorted(folder.glob(name))
         if not inside:
             raise SettingsError(f"{pattern}: no demonstration files (*.hdf5) there; make some with 'tgrpo demos'.")
         found += inside

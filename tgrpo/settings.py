@@ -34,16 +34,20 @@ def from_builtins(data: Any, kind: type[S], *, source: str = "settings") -> S:
         SettingsError: A key is unknown, a value has the wrong type or is out of range.
     """
     try:
-        return msgspec.convert(data, kind)
+        return msgspec.convert(data, kind, dec_hook=_special)
     except msgspec.ValidationError as error:
         fields = ", ".join(field.name for field in msgspec.structs.fields(kind))
         raise SettingsError(f"{source}: {error}. Fields of {kind.__name__}: {fields}.") from error
 
 
+def to_builtins(settings: msgspec.Struct) -> Any:
+    """Plain data of settings: what YAML and JSON can hold."""
+    return msgspec.to_builtins(settings, enc_hook=str)
+
+
 def validated(settings: S) -> S:
     """Checks the ranges of settings that were built in code or from the command line."""
-    plain = msgspec.to_builtins(settings)
-    return from_builtins(plain, type(settings), source=type(settings).__name__)
+    return from_builtins(to_builtins(settings), type(settings), source=type(settings).__name__)
 
 
 def load_yaml(path: Path, kind: type[S]) -> S:
@@ -63,5 +67,12 @@ def load_yaml(path: Path, kind: type[S]) -> S:
 
 def dump_yaml(settings: msgspec.Struct, path: Path) -> None:
     """Writes settings as YAML, in the order of their fields."""
-    text = yaml.safe_dump(msgspec.to_builtins(settings), sort_keys=False, allow_unicode=True)
+    text = yaml.safe_dump(to_builtins(settings), sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")
+
+
+def _special(kind: type[Any], value: Any) -> Any:
+    """Builds the one type of field that plain data cannot hold."""
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(kind)

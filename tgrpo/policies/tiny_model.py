@@ -44,10 +44,27 @@ class TinyConfig(Strict, frozen=True):
     tokens: Size = 8
     """Vision tokens for each camera that the keypoints are projected to."""
     vocabulary: tuple[str, ...] = VOCABULARY
-    proprio_mean: tuple[float, ...] = (0.0,) * 8
-    """Mean of the demonstrations' proprioception, subtracted before the projection."""
-    proprio_std: tuple[float, ...] = (1.0,) * 8
-    """Standard deviation of the demonstrations' proprioception."""
+    body_mean: tuple[float, ...] = (0.0,) * 11
+    """Mean of the demonstrations' :func:`body_features`, subtracted before the projection."""
+    body_std: tuple[float, ...] = (1.0,) * 11
+    """Standard deviation of the demonstrations' :func:`body_features`."""
+
+
+def body_features(proprio: Tensor) -> Tensor:
+    """Proprioception ``(B, 8)`` with a continuous rotation: ``(B, 11)``.
+
+    An arm that points down turns by about 180 degrees, where an axis-angle vector jumps to its opposite. Two columns
+    of the rotation matrix do not jump (Zhou et al. 2019, arXiv 1812.07035).
+    """
+    position, rotation, fingers = proprio.split((3, 3, 2), -1)
+    angle = rotation.norm(dim=-1, keepdim=True).clamp(min=1e-8)
+    axis = rotation / angle
+    columns = []
+    for unit in torch.eye(3, dtype=proprio.dtype, device=proprio.device)[:2].expand(len(proprio), 2, 3).unbind(1):
+        along = axis * (axis * unit).sum(-1, keepdim=True)
+        across = torch.linalg.cross(axis, unit)
+        columns.append(along + (unit - along) * angle.cos() + across * angle.sin())
+    return torch.cat([position, *columns, fingers], -1)
 
 
 class KeypointEncoder(nn.Module):
@@ -71,7 +88,7 @@ class KeypointEncoder(nn.Module):
         self.sharpness = nn.Parameter(torch.tensor(1.0))
         self.project = nn.Linear(3 * config.keypoints, config.tokens * config.width)
         self.tokens = config.tokens
-        side = -(-(-(-config.spec.observation.size // 2)) // 2)
+        side = (config.spec.observation.size + 3) // 4
         ys, xs = torch.meshgrid(torch.linspace(-1, 1, side), torch.linspace(-1, 1, side), indexing="ij")
         self.register_buffer("xs", xs.reshape(-1), persistent=False)
         self.register_buffer("ys", ys.reshape(-1), persistent=False)
@@ -89,8 +106,8 @@ class KeypointEncoder(nn.Module):
 class TinyModel(nn.Module):
     """Pictures, proprioception and a prompt in, logits over the bins of a whole chunk out."""
 
-    proprio_mean: Tensor
-    proprio_std: Tensor
+    body_mean: Tensor
+    body_std: Tensor
 
     def __init__(self, config: TinyConfig) -> None:
         super().__init__()
@@ -98,7 +115,7 @@ class TinyModel(nn.Module):
         self.config = config
         self.words = nn.Embedding(len(config.vocabulary), width, padding_idx=0)
         self.cameras = nn.ModuleList(KeypointEncoder(config) for _ in spec.observation.cameras)
-        self.proprio = nn.Linear(8, width)
+        self.proprio = nn.Linear(11, width)
         self.queries = nn.Parameter(torch.randn(spec.chunk, width) * 0.5)
         self.places = nn.Parameter(torch.randn(config.tokens * len(spec.observation.cameras), width) * 0.02)
         llama = LlamaConfig(
@@ -111,13 +128,13 @@ class TinyModel(nn.Module):
             num_attention_heads=config.heads,
             num_key_value_heads=config.heads,
             max_position_embeddings=256,
-            attn_implementation="sdpa",
         )
+        llama._attn_implementation = "sdpa"
         self.trunk = LlamaModel(llama)
         del self.trunk.embed_tokens
         self.head = nn.Linear(width, spec.action.dims * spec.bins)
-        self.register_buffer("proprio_mean", torch.tensor(config.proprio_mean))
-        self.register_buffer("proprio_std", torch.tensor(config.proprio_std))
+        self.register_buffer("body_mean", torch.tensor(config.body_mean))
+        self.register_buffer("body_std", torch.tensor(config.body_std))
 
     def see(self, pictures: Tensor, prompt: Tensor) -> Tensor:
         """Pictures ``(B, C, H, W, 3)`` uint8 and prompt ids ``(B, P)`` to vision tokens ``(B, C * tokens, E)``."""
@@ -128,7 +145,7 @@ class TinyModel(nn.Module):
     def decide(self, vision: Tensor, prompt: Tensor, proprio: Tensor) -> Tensor:
         """Vision tokens, prompt ids ``(B, P)`` and proprioception ``(B, 8)`` to logits ``(B, K, A, V)``."""
         spec = self.config.spec
-        body = self.proprio((proprio - self.proprio_mean) / self.proprio_std)[:, None]
+        body = self.proprio((body_features(proprio) - self.body_mean) / self.body_std)[:, None]
         queries = self.queries.expand(len(prompt), -1, -1)
         sequence = torch.cat([self.words(prompt), vision + self.places, body, queries], 1)
         seen = functional.pad(prompt > 0, (0, sequence.shape[1] - prompt.shape[1]), value=True)
