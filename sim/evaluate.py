@@ -102,9 +102,10 @@ def main(argv: list[str]) -> int:
     ]
     console = Console()
     pool_settings = WorkerSettings(mode=settings.mode, stop="individual", rewards=False)
-    with WorkerPool(min(worker_count(settings), len(units)), pool_settings) as pool, Bar(
-        console, "evaluating", len(units)
-    ) as bar:
+    with (
+        WorkerPool(min(worker_count(settings), len(units)), pool_settings) as pool,
+        Bar(console, "evaluating", len(units)) as bar,
+    ):
         results = pool.play(units, policy, bar.episode)
     result = eval_result.summarise(
         outcomes(results),

@@ -88,7 +88,9 @@ def collect(
     return groups
 
 
-def measure(groups: Sequence[RolloutGroup], update: Update, rollout_seconds: float, update_seconds: float) -> dict[str, Any]:
+def measure(
+    groups: Sequence[RolloutGroup], update: Update, rollout_seconds: float, update_seconds: float
+) -> dict[str, Any]:
     """The row of ``metrics.jsonl`` of one iteration, but for its counters."""
     trajectories = [trajectory for group in groups for trajectory in group.trajectories]
     steps = sum(trajectory.steps for trajectory in trajectories)
@@ -109,8 +111,14 @@ def measure(groups: Sequence[RolloutGroup], update: Update, rollout_seconds: flo
 
 
 def iterate(
-    settings: TrainSettings, task: int, iteration: int, max_steps: int, pool: WorkerPool, policy: Path,
-    learner: Learner, progress: Progress | None = None,
+    settings: TrainSettings,
+    task: int,
+    iteration: int,
+    max_steps: int,
+    pool: WorkerPool,
+    policy: Path,
+    learner: Learner,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Plays and learns once; returns the row of metrics."""
     started = time.monotonic()

@@ -11,7 +11,7 @@ import msgspec
 from sim.libero import Mode
 from sim.rollout import Stop
 from tgrpo.errors import SettingsError
-from tgrpo.learner import Count, LearnerSettings, NotNegative
+from tgrpo.learner import Count, LearnerSettings
 from tgrpo.settings import Strict
 
 Preset = Literal["fast", "paper"]

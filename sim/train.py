@@ -89,9 +89,17 @@ class Training:
             while self.iteration < settings.iterations and not self.control.stopping:
                 self._status("training")
                 started = time.monotonic()
-                with Bar(self.console, f"iteration {self.iteration + 1}/{settings.iterations}", self._episodes()) as bar:
+                with Bar(
+                    self.console, f"iteration {self.iteration + 1}/{settings.iterations}", self._episodes()
+                ) as bar:
                     row = loop.iterate(
-                        settings, self.task, self.iteration, MAX_STEPS[settings.suite], pool, self._act(), self.learner,
+                        settings,
+                        self.task,
+                        self.iteration,
+                        MAX_STEPS[settings.suite],
+                        pool,
+                        self._act(),
+                        self.learner,
                         lambda result: self._show(result, bar),
                     )
                 self.iteration += 1
@@ -123,8 +131,13 @@ class Training:
         started = time.monotonic()
         units = [
             Unit(
-                suite=settings.suite, task=self.task, init_state=state, execute=settings.execute, keep=False,
-                film=bool(video) and place < 2, group=place,
+                suite=settings.suite,
+                task=self.task,
+                init_state=state,
+                execute=settings.execute,
+                keep=False,
+                film=bool(video) and place < 2,
+                group=place,
             )
             for place, state in enumerate(states)
         ]
@@ -135,8 +148,12 @@ class Training:
                 self._film(result, video)
         self.totals["evaluation"] += time.monotonic() - started
         return eval_result.summarise(
-            outcomes(results), policy=settings.policy, suite=settings.suite, mode=settings.mode,
-            names={self.task: self.task_name}, provenance={},
+            outcomes(results),
+            policy=settings.policy,
+            suite=settings.suite,
+            mode=settings.mode,
+            names={self.task: self.task_name},
+            provenance={},
         )
 
     def _act(self) -> Path:
@@ -183,7 +200,11 @@ class Training:
             summary[name] = None if result is None else {"successes": result["successes"], "n": result["n"]}
         if before is not None and after is not None:
             pairs = stats.paired(eval_result.outcomes(before), eval_result.outcomes(after))
-            summary |= {"gained": pairs.gained, "lost": pairs.lost, "mcnemar_p": stats.mcnemar_exact(pairs.gained, pairs.lost)}
+            summary |= {
+                "gained": pairs.gained,
+                "lost": pairs.lost,
+                "mcnemar_p": stats.mcnemar_exact(pairs.gained, pairs.lost),
+            }
         self.run.write_json("summary.json", summary)
         report.write(self.run.path)
         self._status("finished")
@@ -215,8 +236,8 @@ class Training:
         self.console.print(
             f"iteration {self.iteration:3d}/{self.settings.iterations}: "
             f"success {row['success_rate']:4.0%}, return {row['return_mean']:6.1f}, length {row['length_mean']:5.0f}, "
-            f"kl {row['kl']:.4f}, clipped {row['clip_fraction']:3.0%}, {row['steps_per_second']:.0f} steps/s{held_out}; "
-            f"{left:.0f} s left",
+            f"kl {row['kl']:.4f}, clipped {row['clip_fraction']:3.0%}, {row['steps_per_second']:.0f} steps/s"
+            f"{held_out}; {left:.0f} s left",
             highlight=False,
         )
 

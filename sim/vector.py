@@ -200,7 +200,8 @@ class WorkerPool:
         message = f"a rollout worker {what} in {unit.suite} task {unit.task} init state {unit.init_state}"
         if lost > self._settings.retries:
             raise WorkerError(
-                f"{message}, {lost} times. Out of memory? Try fewer workers; what is saved can be resumed with --resume."
+                f"{message}, {lost} times. Out of memory? Try fewer workers; "
+                "what is saved can be continued with --resume."
             )
         _log.warning("%s; it is replaced and the rollouts are played again", message)
         worker.pipe.close()

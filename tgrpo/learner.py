@@ -17,11 +17,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tgrpo.policies.adapters import Adapters
 from tgrpo.algo import advantages, kl
 from tgrpo.algo.loss import clipped_objective
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import tokens
+from tgrpo.policies.adapters import Adapters
 from tgrpo.policies.tiny import TinyPolicy
 from tgrpo.policies.tiny_model import LORA_TARGETS
 from tgrpo.settings import Strict
@@ -127,9 +127,7 @@ class Learner:
         self.policy = policy
         self.settings = settings
         self._temperature = temperature
-        self._adapters = Adapters(
-            policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, LORA_TARGETS
-        )
+        self._adapters = Adapters(policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, LORA_TARGETS)
         self._order = np.random.default_rng(seed)
         self._optimiser = torch.optim.AdamW(
             self._adapters.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -202,10 +200,7 @@ class Learner:
     def _advantages(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
         """Advantage of each decision ``(D_i,)`` of each of the ``N`` rollouts."""
         rewards, mask = advantages.padded(
-            [
-                advantages.per_decision(torch.from_numpy(t.rewards), torch.from_numpy(t.executed))
-                for t in trajectories
-            ]
+            [advantages.per_decision(torch.from_numpy(t.rewards), torch.from_numpy(t.executed)) for t in trajectories]
         )
         combined = advantages.tgrpo(rewards, self.settings.a_step, self.settings.a_traj, mask)
         return [row[alive].float() for row, alive in zip(combined, mask, strict=True)]
@@ -213,8 +208,12 @@ class Learner:
     def _collate(self, useful: Sequence[tuple[RolloutGroup, list[Tensor]]]) -> Batch:
         trajectories = [t for group, _ in useful for t in group.trajectories]
         chunks = [chunk for t in trajectories for chunk in t.chunks]
-        if any(chunk.tokens is None or chunk.log_probs is None for chunk in chunks):
-            raise PolicyError("training needs tokens and log-probabilities of every chunk: sample at a temperature > 0.")
+        chosen = [chunk.tokens for chunk in chunks if chunk.tokens is not None]
+        acted = [chunk.log_probs for chunk in chunks if chunk.log_probs is not None]
+        if not len(chosen) == len(acted) == len(chunks):
+            raise PolicyError(
+                "training needs tokens and log-probabilities of every chunk; sample at a temperature > 0."
+            )
         pictures, prompt, proprio = self.policy.collate([o for t in trajectories for o in t.observations])
         executed = torch.from_numpy(np.concatenate([t.executed for t in trajectories]))
         weights = [torch.full((len(t.executed),), 1.0 / (len(trajectories) * len(t.executed))) for t in trajectories]
@@ -222,8 +221,8 @@ class Learner:
             pictures,
             prompt,
             proprio,
-            torch.from_numpy(np.stack([chunk.tokens for chunk in chunks])),
-            torch.from_numpy(np.stack([chunk.log_probs for chunk in chunks])),
+            torch.from_numpy(np.stack(chosen)),
+            torch.from_numpy(np.stack(acted)),
             torch.cat([row for _, rows in useful for row in rows]),
             torch.cat(weights),
             torch.arange(self.policy.spec.chunk) < executed[:, None],

@@ -51,4 +51,4 @@ def shifted(pictures: Tensor, pixels: int, rng: np.random.Generator) -> Tensor:
     padded = functional.pad(flat, (pixels,) * 4, mode="replicate").to(torch.uint8).permute(0, 2, 3, 1)
     offsets = rng.integers(0, 2 * pixels + 1, (batch * cameras, 2))
     moved = [p[i : i + height, j : j + width] for p, (i, j) in zip(padded, offsets.tolist(), strict=True)]
-    return torch.stack(moved).unflatten(0, (batch, cameras))
+    return torch.stack(moved).view_as(pictures)

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from tgrpo.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from peft.tuners.lora import LoraLayer
 
 AdapterKind: TypeAlias = Literal["lora", "full"]
 NAME = "tgrpo"
@@ -103,7 +106,7 @@ class Adapters:
                 weights[f"{name}.weight"] = weights[f"{name}.weight"] + layer.get_delta_weight(NAME).detach()
         return weights
 
-    def _layers(self) -> list[nn.Module]:
+    def _layers(self) -> list[LoraLayer]:
         from peft.tuners.lora import LoraLayer
 
         return [layer for layer in self._model.modules() if isinstance(layer, LoraLayer)]

@@ -36,4 +36,5 @@ def encode(actions: ArrayLike, bins: int = 256) -> NDArray[np.int64]:
 
 def decode(tokens: NDArray[Any], bins: int = 256) -> NDArray[np.float32]:
     """Actions of bins: ``(..., A)`` in ``[0, V)`` to ``(..., A)`` in ``(-1, 1)``."""
-    return centres(bins)[tokens].astype(np.float32)
+    actions: NDArray[np.float32] = centres(bins)[tokens].astype(np.float32)
+    return actions
