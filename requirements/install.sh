@@ -58,7 +58,7 @@ except OSError:
 PROBE
 }
 
-pip() { "$VENV/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation "$@"; }
+pip() { "$VENV/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation --no-compile "$@"; }
 
 packages() {
     if ! supported "$VENV/bin/python"; then
