@@ -34,6 +34,8 @@ MAX_STEPS = {"libero_spatial": 220, "libero_object": 280, "libero_goal": 300, "l
 """Step limit of each suite in the standard protocol, without the settle steps."""
 SETTLE_STEPS = 10
 """Steps that let objects come to rest before the policy acts."""
+FILM_SIZE = 256
+"""Height and width of the pictures for videos [px]."""
 CAMERA_ALIASES = {"wrist": "robot0_eye_in_hand"}
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -177,10 +179,12 @@ class LiberoEnv:
         Raises:
             MissingDependencyError: OpenGL without a display does not work on this machine.
         """
-        if self._renderer is None:
-            self._renderer = Renderer(self._model, self._data, self.size, fast=self.mode == "fast")
-        self._env._post_process()
-        return {name: self._renderer.render(camera) for name, camera in self._camera_ids.items()}
+        renderer = self._ready_renderer()
+        return {name: renderer.render(camera) for name, camera in self._camera_ids.items()}
+
+    def film(self) -> Image:
+        """Draws the scene for people: ``agentview``, upright RGB ``(256, 256, 3)``, whatever the policy sees."""
+        return self._ready_renderer().render(self._camera_id("agentview"), FILM_SIZE)
 
     def observation(self, render: bool = True) -> Observation:
         """Returns what a policy sees.
@@ -250,6 +254,12 @@ class LiberoEnv:
         if self._renderer is not None:
             self._renderer.close()
             self._renderer = None
+
+    def _ready_renderer(self) -> Renderer:
+        if self._renderer is None:
+            self._renderer = Renderer(self._model, self._data, self.size, fast=self.mode == "fast")
+        self._env._post_process()
+        return self._renderer
 
     def _camera_id(self, camera: str) -> int:
         name = CAMERA_ALIASES.get(camera, camera)

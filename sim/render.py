@@ -61,25 +61,29 @@ class Renderer:
         self._perturbation = mujoco.MjvPerturb()
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._viewport = mujoco.MjrRect(0, 0, size, size)
-        self._pixels = np.empty((size, size, 3), np.uint8)
 
-    def render(self, camera: int) -> Image:
+    def render(self, camera: int, size: int | None = None) -> Image:
         """Draws one camera.
 
         Args:
             camera: Index of the camera.
+            size: Height and width of this picture [px]; :attr:`size` by default.
 
         Returns:
             Upright RGB picture ``(H, W, 3)``.
         """
+        side = size or self.size
         self._context.make_current()
+        if side > min(self._resources.offWidth, self._resources.offHeight):
+            mujoco.mjr_resizeOffscreen(side, side, self._resources)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._resources)
         self._camera.fixedcamid = camera
         with self._culler.hidden(camera) if self._culler else contextlib.nullcontext():
             self._update_scene()
-        mujoco.mjr_render(self._viewport, self._scene, self._resources)
-        mujoco.mjr_readPixels(self._pixels, None, self._viewport, self._resources)
-        return np.ascontiguousarray(self._pixels[::-1])
+        viewport, pixels = mujoco.MjrRect(0, 0, side, side), np.empty((side, side, 3), np.uint8)
+        mujoco.mjr_render(viewport, self._scene, self._resources)
+        mujoco.mjr_readPixels(pixels, None, viewport, self._resources)
+        return np.ascontiguousarray(pixels[::-1])
 
     def close(self) -> None:
         """Frees the OpenGL context."""
