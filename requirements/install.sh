@@ -19,7 +19,7 @@ find_python() {
 or name one: make PYTHON=/path/to/python3.11"
 }
 
-# Debian packages that are missing: OSMesa renders without a display; OpenCV (which LIBERO imports) links the other two.
+# Debian packages that are missing: OSMesa renders without a display; OpenCV, which LIBERO imports, links the other two.
 missing_packages() {
     libraries=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p)
     for pair in libOSMesa.so.8:libosmesa6 libGL.so.1:libgl1 libgthread-2.0.so.0:libglib2.0-0; do
@@ -31,25 +31,26 @@ missing_packages() {
 
 install_system() {
     packages=$(missing_packages "$1" | tr '\n' ' ')
-    [ -n "$packages" ] || return 0
     root=''
     [ "$(id -u)" = 0 ] || root='sudo -n'
-    say "installing system packages: $packages"
-    if command -v apt-get >/dev/null && { [ -z "$root" ] || $root true 2>/dev/null; }; then
-        # shellcheck disable=SC2086  # a list of words
-        $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null 2>&1 && return
-        $root apt-get update -qq || true
-        # shellcheck disable=SC2086
-        $root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null && return
-        fail "apt-get could not install: $packages"
-    fi
-    fail "these system packages are missing and may not be installed from here. Run once, then repeat the command:
+    if ! command -v apt-get >/dev/null || ! $root true 2>/dev/null; then
+        [ -z "$packages" ] || fail "these system packages are missing and may not be installed from here. Run once, then repeat:
     sudo apt-get install -y --no-install-recommends $packages"
+        return 0
+    fi
+    # A compiler doubles the speed of the simulation, which does without one.
+    command -v cc >/dev/null || packages="$packages gcc libc6-dev"
+    [ -n "$packages" ] || return 0
+    say "installing system packages: $packages"
+    apt_install="$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"
+    # shellcheck disable=SC2086  # lists of words
+    $apt_install $packages >/dev/null 2>&1 || { $root apt-get update -qq && $apt_install $packages >/dev/null; } \
+        || fail "apt-get could not install: $packages"
 }
 
 # The public index of PyTorch is asked only where it answers at once: pip itself would retry for minutes.
 torch_index() {
-    "$VENV/bin/python" - "$TORCH_INDEX/torch/" <<'PROBE' && printf '%s %s' --extra-index-url "$TORCH_INDEX" || true
+    if "$VENV/bin/python" - "$TORCH_INDEX/torch/" <<'PROBE'; then printf '%s %s' --extra-index-url "$TORCH_INDEX"; fi
 import sys, urllib.request
 try:
     urllib.request.urlopen(urllib.request.Request(sys.argv[1], method="HEAD"), timeout=5)

@@ -14,9 +14,16 @@ spec.loader.exec_module(record)
 GOLDEN = json.loads((HERE / "golden.json").read_text())
 
 
+ROS = [sys.executable, "-c", record.REAL]
+STANDIN = [sys.executable, "-m", "tgrpo_ros.standin.cli"]
+
+
 @pytest.mark.parametrize("case", record.CASES)
-def test_same_processes_as_ros(case):
-    seen = record.observe([sys.executable, "-m", "tgrpo_ros.standin.cli"], record.CASES[case])
+@pytest.mark.parametrize("launcher", [STANDIN, ROS], ids=["stand-in", "ros"])
+def test_same_processes_as_ros(launcher, case):
+    if launcher is ROS:
+        pytest.importorskip("launch_ros", reason="ROS 2's own launch is not installed")
+    seen = record.observe(launcher, record.CASES[case])
     if case == "system failing node":  # how far the others come before they are stopped is chance
         assert seen["exit_code"] == GOLDEN[case]["exit_code"]
     else:
