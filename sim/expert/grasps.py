@@ -13,8 +13,10 @@ MAX_OPENING = 0.078
 """Widest object that fits between the fingers [m]."""
 RIM_ANGLES = (90, -90, 60, 120, -60, -120, 0, 180)
 """Where to take a rim, seen from its centre [deg]."""
-BOWL_DEPTH = 0.035
+BOWL_DEPTH = 0.032
 """How far below a bowl's rim the grip site goes; 10 to 20 mm never hold [m]."""
+BOWL_INSET = -0.004
+"""How far inside a bowl's widest circle the grip site goes; the bowl slides to the middle of the gripper [m]."""
 PLATE_DEPTH = 0.006
 """How far below a plate's rim the grip site goes [m]."""
 
@@ -39,7 +41,7 @@ def _rim(scene: Scene, name: str) -> list[Grasp]:
     else:
         centre = (points.min(axis=0)[:2] + points.max(axis=0)[:2]) / 2
         rim = points[points[:, 2] > top - 0.008]
-        radius = float(np.linalg.norm(rim[:, :2] - centre, axis=1).max()) - (0.004 if "plate" in name else 0.008)
+        radius = float(np.linalg.norm(rim[:, :2] - centre, axis=1).max()) - (0.004 if "plate" in name else BOWL_INSET)
     depth = PLATE_DEPTH if "plate" in name else BOWL_DEPTH
     grasps = []
     for degrees in RIM_ANGLES:

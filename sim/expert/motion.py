@@ -22,7 +22,13 @@ GAIN = 18.0
 TURN_GAIN = 2.4
 """Action per radian of error; 1 commands 0.5 rad [1/rad]."""
 
-PATIENCE = 8
+FUNNEL_SLOPE = 2.0
+"""Height above the target for each metre of horizontal distance beyond :data:`FUNNEL_RADIUS`."""
+FUNNEL_RADIUS = 0.02
+"""Horizontal distance at which a motion may be all the way down [m]."""
+DESCENT = 0.6
+"""Fastest downward action of a hop; at full speed the arm drifts sideways by up to 20 mm."""
+PATIENCE = 10
 """Control steps without coming nearer after which a motion close to its target counts as blocked."""
 
 
@@ -134,10 +140,10 @@ def hop(
         nearest = min(nearest, distance)
         if (distance < tolerance and turn < 0.08) or (stalled >= PATIENCE and away < 0.025):
             return
-        funnel = np.clip(3.0 * (away - 0.012) + 0.3 * max(turn - 0.15, 0.0), 0.0, rise)
+        funnel = np.clip(FUNNEL_SLOPE * (away - FUNNEL_RADIUS) + 0.3 * max(turn - 0.15, 0.0), 0.0, rise)
         climb = float(error[2] + funnel)
         across = np.clip(1.0 - (climb - 0.03) / 0.05, 0.0, 1.0)
-        velocity = GAIN * np.array([error[0] * across, error[1] * across, climb])
+        velocity = GAIN * np.array([error[0] * across, error[1] * across, max(climb, -DESCENT / GAIN)])
         yield command(scene, _limited(velocity, 1.0), rotation, gripper, _slack(distance))
 
 

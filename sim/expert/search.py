@@ -20,6 +20,7 @@ LIMIT_PAIRS = 12
 """Candidates that are tried for a task with more than one job."""
 FAVOURITES: dict[tuple[str, int], Candidate] = {
     ("libero_object", 1): (2,),
+    ("libero_object", 9): (1,),
     ("libero_spatial", 4): (3,),
     ("libero_spatial", 6): (2,),
 }
