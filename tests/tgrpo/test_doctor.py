@@ -16,7 +16,7 @@ def test_this_machine_passes(capsys):
 
 
 def test_missing_package_names_the_remedy(monkeypatch):
-    monkeypatch.setitem(doctor.PACKAGES, "train", ("torch", "no-such-package"))
+    monkeypatch.setitem(doctor.PACKAGES, "train", ("numpy", "no-such-package"))
     check = doctor.packages("train")
     assert (check.status, check.detail) == ("warning", "no-such-package is missing")
     assert "pip install '.[train]'" in check.remedy
