@@ -10,10 +10,32 @@ fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 supported() { "$1" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null; }
 
-find_python() {
+may_install() {
+    root=''
+    [ "$(id -u)" = 0 ] || root='sudo -n'
+    command -v apt-get >/dev/null && $root true 2>/dev/null
+}
+
+# After may_install.
+apt_install() {
+    say "installing system packages: $*"
+    install="$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"
+    $install "$@" >/dev/null 2>&1 || { $root apt-get update -qq && $install "$@" >/dev/null; } \
+        || fail "apt-get could not install: $*"
+}
+
+choose_python() {
     for name in ${PYTHON:-python3.11 python3.12 python3.10 python3}; do
         if supported "$name"; then command -v "$name"; return; fi
     done
+    return 1
+}
+
+find_python() {
+    choose_python && return
+    if [ -z "${PYTHON:-}" ] && ! command -v python3 >/dev/null && may_install; then
+        apt_install python3 python3-venv && choose_python && return
+    fi
     fail "no Python 3.10 to 3.12 found (tried ${PYTHON:-python3.11, python3.12, python3.10, python3}). Install one:
     sudo apt-get install python3 python3-venv
 or name one: make PYTHON=/path/to/python3.11"
@@ -31,21 +53,15 @@ missing_packages() {
 
 install_system() {
     packages=$(missing_packages "$1" | tr '\n' ' ')
-    root=''
-    [ "$(id -u)" = 0 ] || root='sudo -n'
-    if ! command -v apt-get >/dev/null || ! $root true 2>/dev/null; then
+    if ! may_install; then
         [ -z "$packages" ] || fail "these system packages are missing and may not be installed from here. Run once, then repeat:
     sudo apt-get install -y --no-install-recommends $packages"
         return 0
     fi
     # A compiler doubles the speed of the simulation, which does without one.
     command -v cc >/dev/null || packages="$packages gcc libc6-dev"
-    [ -n "$packages" ] || return 0
-    say "installing system packages: $packages"
-    apt_install="$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends"
-    # shellcheck disable=SC2086  # lists of words
-    $apt_install $packages >/dev/null 2>&1 || { $root apt-get update -qq && $apt_install $packages >/dev/null; } \
-        || fail "apt-get could not install: $packages"
+    # shellcheck disable=SC2086  # a list of words
+    [ -z "$packages" ] || apt_install $packages
 }
 
 # The public index of PyTorch is asked only where it answers at once: pip itself would retry for minutes.
