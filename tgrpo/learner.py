@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -102,6 +102,10 @@ class Batch:
     """``(B,)``, adding up to 1: each rollout counts the same."""
     mask: Tensor
     """``(B, K)`` True for executed actions."""
+    vision: Tensor | None = None
+    """Vision tokens ``(B, tokens, E)`` if the vision towers are not trained."""
+    reference: Tensor = field(default_factory=lambda: torch.empty(0))
+    """Log-probabilities under the policy that training started from: of the tokens ``(B, K, A)``, or of all bins."""
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -143,13 +147,12 @@ class Learner:
         skipped = len(groups) - len(useful)
         if not useful:
             return Update(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, len(groups), skipped, 0.0)
-        batch = self._collate(useful)
-        vision = self._see(batch)
-        error = self._reproduction_error(batch, vision)
+        batch = self._prepare(self._collate(useful))
+        error = self._reproduction_error(batch)
         sums: dict[str, list[float]] = {}
         for _ in range(self.settings.epochs):
             for part in self._minibatches(len(batch)):
-                for name, value in self._step(batch, vision, part).items():
+                for name, value in self._step(batch, part).items():
                     sums.setdefault(name, []).append(value)
         means = {name: float(np.mean(values)) for name, values in sums.items()}
         means["ratio_max"] = max(sums["ratio_max"])
@@ -232,29 +235,36 @@ class Learner:
         return list(torch.from_numpy(self._order.permutation(total)).split(self.settings.minibatch))
 
     @torch.no_grad()
-    def _see(self, batch: Batch) -> Tensor | None:
-        """Vision tokens of all rows, once an iteration, when the vision towers are not trained."""
-        if self._adapters.trains_vision:
-            return None
-        rows = torch.arange(len(batch)).split(self.settings.minibatch)
-        return torch.cat([self.policy.model.see(batch.pictures[part], batch.prompt[part]) for part in rows])
+    def _prepare(self, batch: Batch) -> Batch:
+        """Adds what no step of this iteration changes: vision tokens of frozen towers, and the reference."""
+        parts = torch.arange(len(batch)).split(self.settings.minibatch)
+        if not self._adapters.trains_vision:
+            see = self.policy.model.see
+            vision = torch.cat([see(batch.pictures[part], batch.prompt[part]) for part in parts])
+            batch = replace(batch, vision=vision)
+        with self._adapters.off():
+            reference = torch.cat([self._log_probs(batch, part) for part in parts])
+        if self.settings.kl_estimator == "k3":
+            reference = tokens.gather(reference, batch.chosen)
+        return replace(batch, reference=reference)
 
-    def _logits(self, batch: Batch, vision: Tensor | None, part: Tensor) -> Tensor:
+    def _log_probs(self, batch: Batch, part: Tensor) -> Tensor:
+        """Log-probabilities of all bins for some rows ``(B, K, A, V)`` [nat]."""
         model = self.policy.model
-        seen = model.see(batch.pictures[part], batch.prompt[part]) if vision is None else vision[part]
-        return model.decide(seen, batch.prompt[part], batch.proprio[part])
+        prompt = batch.prompt[part]
+        vision = model.see(batch.pictures[part], prompt) if batch.vision is None else batch.vision[part]
+        return tokens.log_probs_of_bins(model.decide(vision, prompt, batch.proprio[part]), self._temperature)
 
     @torch.no_grad()
-    def _reproduction_error(self, batch: Batch, vision: Tensor | None) -> float:
+    def _reproduction_error(self, batch: Batch) -> float:
         part = torch.arange(min(len(batch), self.settings.minibatch))
-        everything = tokens.log_probs_of_bins(self._logits(batch, vision, part), self._temperature)
+        everything = self._log_probs(batch, part)
         return float((tokens.gather(everything, batch.chosen[part]) - batch.acted[part]).abs().max())
 
-    def _step(self, batch: Batch, vision: Tensor | None, part: Tensor) -> dict[str, float]:
+    def _step(self, batch: Batch, part: Tensor) -> dict[str, float]:
         """One optimiser step on the rows ``part``; returns what it measured."""
         settings = self.settings
-        logits = self._logits(batch, vision, part)
-        everything = tokens.log_probs_of_bins(logits, self._temperature)
+        everything = self._log_probs(batch, part)
         log_probs = tokens.gather(everything, batch.chosen[part])
         mask = batch.mask[part]
         objective = clipped_objective(
@@ -267,7 +277,9 @@ class Learner:
             mask=mask,
             weights=batch.weights[part] * (len(batch) / len(part)),
         )
-        divergence = self._divergence(batch, vision, part, everything, log_probs)
+        reference = batch.reference[part]
+        divergences = kl.k3(log_probs, reference) if settings.kl_estimator == "k3" else kl.exact(everything, reference)
+        divergence = divergences[mask].mean()
         entropy = kl.entropy(everything)[mask].mean()
         loss = objective.loss + settings.kl * divergence - settings.entropy * entropy
         self._optimiser.zero_grad(set_to_none=True)
@@ -282,15 +294,3 @@ class Learner:
             "entropy": float(entropy.detach()),
             "grad_norm": float(norm),
         }
-
-    def _divergence(
-        self, batch: Batch, vision: Tensor | None, part: Tensor, everything: Tensor, log_probs: Tensor
-    ) -> Tensor:
-        """Mean divergence per token from the policy that training started from [nat]."""
-        mask = batch.mask[part]
-        with torch.no_grad(), self._adapters.off():
-            logits = self._logits(batch, vision, part)
-            reference = tokens.log_probs_of_bins(logits, self._temperature)
-        if self.settings.kl_estimator == "exact":
-            return kl.exact(everything, reference)[mask].mean()
-        return kl.k3(log_probs, tokens.gather(reference, batch.chosen[part]))[mask].mean()
