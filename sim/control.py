@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
-from collections.abc import Iterable
 from types import FrameType
-from typing import TextIO
 
 _log = logging.getLogger(__name__)
 
@@ -42,9 +41,13 @@ class Control:
         self._checkpoint.clear()
         return asked
 
-    def wait_while_paused(self) -> None:
-        """Returns at once, or when a paused run is resumed or stopped."""
-        self._running.wait()
+    def wait_while_paused(self, seconds: float) -> None:
+        """Returns when a paused run is resumed or stopped, or after some time.
+
+        Args:
+            seconds: Longest wait [s].
+        """
+        self._running.wait(seconds)
 
     def obey(self, command: str) -> None:
         """Takes one request; anything but the four commands is refused in the log."""
@@ -60,19 +63,28 @@ class Control:
         else:
             _log.warning("unknown request %r; known: %s", command, ", ".join(COMMANDS))
 
-    def listen(self, lines: TextIO | Iterable[str]) -> None:
-        """Obeys lines of text, for example standard input, in a thread that ends with them."""
-        threading.Thread(target=self._listen, args=(lines,), name="control", daemon=True).start()
+    def listen(self, descriptor: int) -> None:
+        """Obeys lines of text, for example of standard input, in a thread. Their end is a stop.
+
+        Args:
+            descriptor: File descriptor to read from; whoever holds its other end watches over the run.
+        """
+        threading.Thread(target=self._listen, args=(descriptor,), name="control", daemon=True).start()
 
     def catch_interrupts(self) -> None:
         """Turns the first SIGINT or SIGTERM into a stop; the next one has its usual effect."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._interrupted)
 
-    def _listen(self, lines: Iterable[str]) -> None:
-        for line in lines:
-            if line.strip():
-                self.obey(line.strip())
+    def _listen(self, descriptor: int) -> None:
+        # Not through sys.stdin, whose lock this thread would keep while the interpreter shuts down.
+        rest = b""
+        while data := os.read(descriptor, 4096):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                if line.strip():
+                    self.obey(line.strip().decode("utf-8", "replace"))
+        self.obey("stop")
 
     def _interrupted(self, number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import tyro
 from rich.console import Console
 
+from sim import film
 from sim.console import Bar
 from sim.libero import Mode, resolve_task, task_names
 from sim.rollout import Unit, UnitResult
-from sim.settings import Index, shipped, state_range, worker_count
+from sim.settings import Index, check_states, shipped, state_range, step_limit, worker_count
 from sim.vector import WorkerPool, WorkerSettings
 from tgrpo.record import eval_result, files
 from tgrpo.record.eval_result import EpisodeResult
@@ -38,6 +40,8 @@ class EvalSettings(Strict, frozen=True):
     """Actions of each chunk that are executed before the policy is asked again."""
     temperature: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """0 is greedy; above, actions are sampled."""
+    max_steps: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Step limit of an episode; the suite's own if not given."""
     seed: Index = 0
     """Seed of fixture poses and of sampling."""
     workers: Index = 0
@@ -63,7 +67,7 @@ def select_tasks(suite: str, text: str) -> list[int]:
             chosen += range(resolve_task(suite, first), resolve_task(suite, last) + 1)
         else:
             chosen.append(resolve_task(suite, part.strip()))
-    return chosen
+    return list(dict.fromkeys(chosen))
 
 
 def outcomes(results: Sequence[UnitResult]) -> list[EpisodeResult]:
@@ -83,31 +87,35 @@ def outcomes(results: Sequence[UnitResult]) -> list[EpisodeResult]:
 def main(argv: list[str]) -> int:
     """``tgrpo eval``: success rates with intervals, per task and in total."""
     settings = validated(tyro.cli(EvalSettings, prog="tgrpo eval", args=argv))
-    policy = shipped(settings.policy)
-    units = [
-        Unit(
-            suite=settings.suite,
-            task=task,
-            init_state=state,
-            env_seed=settings.seed,
-            seeds=(settings.seed * 100_003 + state,),
-            temperature=settings.temperature,
-            execute=settings.execute,
-            keep=False,
-            film=settings.videos is not None and place == 0,
-            group=0,
-        )
-        for task in select_tasks(settings.suite, settings.tasks)
-        for place, state in enumerate(state_range(settings.states))
-    ]
     console = Console()
-    pool_settings = WorkerSettings(mode=settings.mode, stop="individual", rewards=False)
-    with (
-        WorkerPool(min(worker_count(settings), len(units)), pool_settings) as pool,
-        Bar(console, "evaluating", len(units)) as bar,
-    ):
+    result = evaluate(settings, console)
+    eval_result.print_table(result, console)
+    if settings.json is not None:
+        files.write_json(settings.json, result)
+    return 0
+
+
+def evaluate(settings: EvalSettings, console: Console, pool: WorkerPool | None = None) -> dict[str, Any]:
+    """Plays all episodes, films the first of each task if asked to, and returns the evaluation JSON.
+
+    Args:
+        settings: What to evaluate.
+        console: Where a person watches.
+        pool: Workers to use; its own by default.
+    """
+    units, policy = plan(settings), shipped(settings.policy)
+    with contextlib.ExitStack() as stack:
+        if pool is None:
+            workers = min(worker_count(settings), len(units))
+            pool = stack.enter_context(WorkerPool(workers, WorkerSettings(mode=settings.mode)))
+        bar = stack.enter_context(Bar(console, "evaluating", len(units)))
         results = pool.play(units, policy, bar.episode)
-    result = eval_result.summarise(
+    for result in results:
+        if settings.videos is not None and result.frames:
+            outcome = "success" if result.trajectories[0].success else "failure"
+            name = f"task{result.unit.task}_init{result.unit.init_state:02d}_{outcome}.mp4"
+            film.write(settings.videos / name, result)
+    return eval_result.summarise(
         outcomes(results),
         policy=str(settings.policy),
         suite=settings.suite,
@@ -117,7 +125,34 @@ def main(argv: list[str]) -> int:
         names=dict(enumerate(task_names(settings.suite))),
         provenance=provenance(seeds={"seed": settings.seed}),
     )
-    eval_result.print_table(result, console)
-    if settings.json is not None:
-        files.write_json(settings.json, result)
-    return 0
+
+
+def plan(settings: EvalSettings) -> list[Unit]:
+    """The episodes of an evaluation, each on its own.
+
+    Raises:
+        SettingsError: A task or an initial state does not exist.
+    """
+    tasks = select_tasks(settings.suite, settings.tasks)
+    for task in tasks:
+        check_states(settings.suite, task, settings.states)
+    units = []
+    for task in tasks:
+        for place, state in enumerate(state_range(settings.states)):
+            filmed = settings.videos is not None and place == 0
+            units.append(
+                Unit(
+                    suite=settings.suite,
+                    task=task,
+                    init_state=state,
+                    env_seed=settings.seed,
+                    seeds=(settings.seed * 100_003 + state,),
+                    temperature=settings.temperature,
+                    execute=settings.execute,
+                    max_steps=step_limit(settings),
+                    keep=False,
+                    rewards=filmed and film.has_stages(settings.suite, task),
+                    film=filmed,
+                )
+            )
+    return units

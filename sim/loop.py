@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,8 @@ from tgrpo.types import RolloutGroup, Trajectory
 Progress = Callable[[UnitResult], None]
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What one iteration plays."""
-
-    units: list[Unit]
-    """Units of all groups; those of one group are neighbours."""
-    groups: int
-
-
-def plan(settings: TrainSettings, task: int, iteration: int, max_steps: int) -> Plan:
-    """Lays out the rollouts of one iteration, every group split evenly over the workers.
+def plan(settings: TrainSettings, task: int, iteration: int, max_steps: int) -> list[list[Unit]]:
+    """Lays out the rollouts of one iteration: the units of each group, split evenly over the workers.
 
     Args:
         settings: The run's settings.
@@ -39,13 +29,13 @@ def plan(settings: TrainSettings, task: int, iteration: int, max_steps: int) -> 
         max_steps: Step limit of an episode.
     """
     states = state_range(settings.train_states)
-    units = []
+    groups = []
     for group in range(settings.groups):
         number = iteration * settings.groups + group
         seeds = sampling.rollout_seeds(settings.seed, number, settings.group_size)
         state = sampling.init_state(states, settings.seed, number)
         parts = min(worker_count(settings), len(seeds))
-        units += [
+        units = [
             Unit(
                 suite=settings.suite,
                 task=task,
@@ -55,26 +45,25 @@ def plan(settings: TrainSettings, task: int, iteration: int, max_steps: int) -> 
                 temperature=settings.temperature,
                 execute=settings.execute,
                 max_steps=max_steps,
-                group=group,
+                group=group if settings.stop == "synchronised" else None,
             )
             for part in range(parts)
         ]
-    return Plan(units, settings.groups)
+        groups.append(units)
+    return groups
 
 
-def collect(
-    settings: TrainSettings, plan: Plan, pool: WorkerPool, policy: Path, progress: Progress | None = None
-) -> list[RolloutGroup]:
+def collect(groups: Sequence[Sequence[Unit]], pool: WorkerPool, policy: Path, progress: Progress) -> list[RolloutGroup]:
     """Plays one iteration's rollouts and puts the groups together."""
-    results = pool.play(plan.units, policy, progress)
-    groups = []
-    for number in range(plan.groups):
-        parts = [result for result in results if result.unit.group == number]
+    results = iter(pool.play([unit for units in groups for unit in units], policy, progress))
+    collected = []
+    for units in groups:
+        parts = [next(results) for _ in units]
         trajectories = [trajectory for part in parts for trajectory in part.trajectories]
-        if settings.stop == "synchronised":
+        unit = units[0]
+        if unit.group is not None:
             trajectories = synchronise(trajectories)
-        unit = parts[0].unit
-        groups.append(
+        collected.append(
             RolloutGroup(
                 unit.suite,
                 unit.task,
@@ -85,7 +74,7 @@ def collect(
                 sum(part.seconds for part in parts),
             )
         )
-    return groups
+    return collected
 
 
 def measure(
@@ -118,14 +107,15 @@ def iterate(
     pool: WorkerPool,
     policy: Path,
     learner: Learner,
-    progress: Progress | None = None,
+    progress: Progress = lambda result: None,
 ) -> dict[str, Any]:
     """Plays and learns once; returns the row of metrics."""
     started = time.monotonic()
-    groups = collect(settings, plan(settings, task, iteration, max_steps), pool, policy, progress)
+    groups = collect(plan(settings, task, iteration, max_steps), pool, policy, progress)
     played = time.monotonic()
     update = learner.update(groups)
-    return measure(groups, update, played - started, time.monotonic() - played)
+    row = measure(groups, update, played - started, time.monotonic() - played)
+    return row | {"learning_rate": settings.learner.learning_rate}
 
 
 def _term_means(trajectories: Sequence[Trajectory]) -> dict[str, float]:

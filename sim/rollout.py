@@ -19,11 +19,13 @@ from sim.libero import LiberoEnv
 from sim.snapshot import Snapshot
 from tgrpo.errors import SimulationError
 from tgrpo.policies.base import Policy
-from tgrpo.rewards import StageMachine
+from tgrpo.rewards import StageFile, StageMachine
 from tgrpo.settings import Strict
 from tgrpo.types import ActionChunk, Image, Observation, Trajectory
 
 Stop = Literal["synchronised", "individual"]
+STEPS_PER_FRAME = 2
+"""Control steps between two pictures of a filmed rollout."""
 
 
 class Unit(Strict, frozen=True):
@@ -39,14 +41,17 @@ class Unit(Strict, frozen=True):
     temperature: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     execute: Annotated[int, msgspec.Meta(ge=1)] = 8
     """Actions of each chunk that are executed before the policy is asked again."""
-    max_steps: int | None = None
+    max_steps: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Step limit; the suite's own by default."""
     keep: bool = True
     """Whether the observations and chunks come back (training needs them, evaluation does not)."""
+    rewards: bool = True
+    """Whether stage rewards are computed."""
     film: bool = False
-    """Whether a picture of each control step's end comes back for the first rollout."""
-    group: int = 0
-    """Number of the group in its batch; units of one group stop together."""
+    """Whether pictures of the first rollout come back, one for every second control step and the last one."""
+    group: int | None = None
+    """Units with the same number stop together, at the first success of any of their rollouts; without a number
+    each rollout runs to its own end."""
 
 
 @dataclass
@@ -82,19 +87,24 @@ class StopSignal:
     """The control step at which a group stops; every unit of the group reads and lowers it.
 
     This one lives in the process; :mod:`sim.vector` has one in shared memory. Units never wait for each
-    other: a rollout that ran past the stop is cut back afterwards, which gives the same trajectories.
+    other: a rollout that ran past the stop is cut back afterwards, which gives the same trajectories. Until the
+    group's first success all rollouts of a unit are alive, so not even the policy's batches depend on the timing.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    NEVER = 2**31 - 1
+    """Later than any step limit."""
+
+    def __init__(self) -> None:
+        """Nothing has succeeded yet."""
+        self._first = self.NEVER
 
     def get(self) -> int:
-        """The earliest success so far, or the step limit [control steps]."""
-        return self._limit
+        """The earliest success so far [control steps]."""
+        return self._first
 
     def lower(self, step: int) -> None:
         """Reports a success at a control step."""
-        self._limit = min(self._limit, step)
+        self._first = min(self._first, step)
 
 
 def play(
@@ -102,8 +112,9 @@ def play(
     policy: Policy,
     unit: Unit,
     *,
-    machine: Callable[[], StageMachine] | None = None,
+    stages: StageFile | None = None,
     stop: StopSignal | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> UnitResult:
     """Plays the rollouts of one unit.
 
@@ -111,16 +122,22 @@ def play(
         env: The environment of the unit's task.
         policy: Decides the actions.
         unit: What to play.
-        machine: Makes the stage machine of one rollout; without it there are no rewards.
+        stages: What is paid for; without it there are no rewards.
         stop: Stops all rollouts at the first success (and is told about it); None lets each run to its own end.
+        alive: Called before each decision, for whoever watches over this process.
     """
     started = time.monotonic()
     env.reset(unit.init_state, unit.env_seed)
     state_hash = env.state_hash()
-    episodes = [_begin(env, machine) for _ in unit.seeds]
-    policy.reset(unit.seeds)
     limit = unit.max_steps or env.max_steps
+    # Rollouts that stop together are compared over the same steps; others must not gain by failing slowly.
+    horizon = limit if stop is None else None
+    episodes = [_begin(env, StageMachine(stages, horizon) if stages is not None else None) for _ in unit.seeds]
+    if unit.film:
+        episodes[0].frames.append(env.film())
+    policy.reset(unit.seeds)
     while True:
+        alive()
         end = limit if stop is None else min(limit, stop.get())
         running = [row for row, episode in enumerate(episodes) if not episode.success and episode.steps < end]
         if not running:
@@ -135,9 +152,7 @@ def play(
                 episodes[row].chunks.append(chunk)
             if episodes[row].success and stop is not None:
                 stop.lower(episodes[row].steps)
-    return UnitResult(
-        unit, state_hash, [_finish(e) for e in episodes], episodes[0].frames, time.monotonic() - started
-    )
+    return UnitResult(unit, state_hash, [_finish(e) for e in episodes], episodes[0].frames, time.monotonic() - started)
 
 
 def cut(trajectory: Trajectory, steps: int) -> Trajectory:
@@ -184,8 +199,8 @@ def same_start(results: Sequence[UnitResult]) -> str:
     return hashes.pop()
 
 
-def _begin(env: LiberoEnv, machine: Callable[[], StageMachine] | None) -> Episode:
-    episode = Episode(env.snapshot(), machine() if machine is not None else None)
+def _begin(env: LiberoEnv, machine: StageMachine | None) -> Episode:
+    episode = Episode(env.snapshot(), machine)
     if episode.machine is not None:
         episode.machine.reset(env.quantities())
     return episode
@@ -207,7 +222,7 @@ def _execute(env: LiberoEnv, episode: Episode, chunk: ActionChunk, count: int, f
             episode.rewards.append(reward.total)
             episode.terms.append(reward.terms)
             episode.stages.append(reward.stage)
-        if filmed and (episode.steps + done) % 2 == 0:
+        if filmed and (episode.success or (episode.steps + done) % STEPS_PER_FRAME == 0):
             episode.frames.append(env.film())
         if episode.success:
             break

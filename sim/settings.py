@@ -8,12 +8,17 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from sim.libero import Mode
+import tgrpo
+from sim import stock
+from sim.libero import MAX_STEPS, Mode, resolve_task, task_names
 from sim.rollout import Stop
-from tgrpo.errors import SettingsError
+from tgrpo.errors import SettingsError, UnknownNameError
 from tgrpo.learner import Count, LearnerSettings
+from tgrpo.rewards import load_stages
 from tgrpo.settings import Strict
 
+CHECKPOINTS = Path(tgrpo.__file__).parent / "checkpoints"
+"""Where the checkpoints that ship with the package lie."""
 Preset = Literal["fast", "paper"]
 Temperature = Annotated[float, msgspec.Meta(ge=0.05)]
 Index = Annotated[int, msgspec.Meta(ge=0)]
@@ -48,6 +53,8 @@ class TrainSettings(Strict, frozen=True):
     """Whether all rollouts of a group stop at its first success, or each at its own end."""
     mode: Mode = "fast"
     """Simulator: `exact` equals stock LIBERO in pixels and states, `fast` simplifies pictures."""
+    max_steps: Count | None = None
+    """Step limit of an episode; the suite's own if not given."""
     train_states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "0-24"
     """Initial states that groups start from."""
     held_out_states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "25-49"
@@ -71,9 +78,7 @@ PRESETS: dict[str, TrainSettings] = {
         temperature=1.0,
         execute=1,
         iterations=100,
-        learner=LearnerSettings(
-            ratio="action", clip_low=0.2, clip_high=0.2, kl=0.01, learning_rate=1e-5, epochs=1
-        ),
+        learner=LearnerSettings(ratio="action", clip_low=0.2, clip_high=0.2, kl=0.01, learning_rate=1e-5, epochs=1),
     ),
 }
 
@@ -91,11 +96,16 @@ def state_range(text: str) -> tuple[int, ...]:
 
 
 def check(settings: TrainSettings) -> None:
-    """Refuses settings that contradict each other.
+    """Refuses what a run would fail on later: settings that contradict each other or name what does not exist.
 
     Raises:
-        SettingsError: A held-out initial state is also trained on.
+        UnknownNameError: There is no such suite or task, or nobody has said what its stages are.
+        SettingsError: An initial state does not exist, or a held-out one is also trained on.
     """
+    task = resolve_task(settings.suite, settings.task)
+    load_stages(settings.suite, task_names(settings.suite)[task])
+    for states in (settings.train_states, settings.held_out_states):
+        check_states(settings.suite, task, states)
     shared = set(state_range(settings.train_states)) & set(state_range(settings.held_out_states))
     if shared:
         raise SettingsError(
@@ -104,14 +114,35 @@ def check(settings: TrainSettings) -> None:
         )
 
 
+def check_states(suite: str, task: int, states: str) -> None:
+    """Refuses initial states that a task does not have.
+
+    Raises:
+        SettingsError: The range goes too far or is empty.
+    """
+    last, known = state_range(states)[-1], len(stock.init_states(suite, task))
+    if last >= known:
+        raise SettingsError(f"initial states {states}: task {task} of {suite} has 0-{known - 1}.")
+
+
+def step_limit(settings: Any) -> int:
+    """Step limit of an episode: as set, or the suite's own."""
+    return int(settings.max_steps or MAX_STEPS[settings.suite])
+
+
 def worker_count(settings: Any) -> int:
     """Rollout processes: as set, or one for each core that this process may use."""
     return int(settings.workers) or len(os.sched_getaffinity(0))
 
 
 def shipped(name: str) -> Path:
-    """Folder of a checkpoint given by folder or by the name of one that ships with the package."""
-    import tgrpo
+    """Folder of a checkpoint given by folder or by the name of one that ships with the package.
 
-    inside = Path(tgrpo.__file__).parent / "checkpoints" / name
-    return inside if not Path(name).exists() and inside.is_dir() else Path(name)
+    Raises:
+        UnknownNameError: There is neither.
+    """
+    inside = CHECKPOINTS / name
+    if not Path(name).exists() and not inside.is_dir():
+        names = sorted(folder.name for folder in CHECKPOINTS.glob("*") if folder.is_dir())
+        raise UnknownNameError("policy", name, [*names, "any checkpoint folder"])
+    return Path(name) if Path(name).exists() else inside

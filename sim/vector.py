@@ -10,68 +10,63 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from multiprocessing.sharedctypes import SynchronizedArray
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
 
 import msgspec
 
-from sim.libero import LiberoEnv, Mode, make
-from sim.rollout import Stop, StopSignal, Unit, UnitResult, play
-from tgrpo.errors import TgrpoError, WorkerError
-from tgrpo.policies import Policy, load
-from tgrpo.rewards import StageMachine, load_stages
+from sim.libero import Mode
+from sim.rollout import StopSignal, Unit, UnitResult
+from sim.worker import Job, serve
+from tgrpo.errors import SettingsError, TgrpoError, WorkerError
 from tgrpo.settings import Strict
 
 _log = logging.getLogger(__name__)
 
-GROUPS = 1024
-"""Most groups of one batch: slots of the shared stop signal."""
+SLOTS = 4096
+"""Most units of one batch that may stop together."""
+START = 300.0
+"""A new process may take this long until its first sign of life [s]."""
 
 
 class WorkerSettings(Strict, frozen=True):
-    """What every worker needs to know before its first unit."""
+    """What holds for all workers of a pool."""
 
     mode: Mode = "fast"
     """``exact`` equals stock LIBERO, ``fast`` simplifies pictures."""
-    stop: Stop = "synchronised"
-    """Whether a group stops together at its first success."""
-    rewards: bool = True
-    """Whether stage rewards are computed."""
     timeout: Annotated[float, msgspec.Meta(gt=0)] = 300.0
-    """A worker that takes longer for one unit is replaced [s]."""
+    """A worker that gives no sign of life for this long is replaced [s]."""
     retries: Annotated[int, msgspec.Meta(ge=0)] = 2
     """How often a lost unit is played again before the run gives up."""
 
 
-class _SharedStop(StopSignal):
-    """One slot of an array in shared memory."""
-
-    def __init__(self, slots: SynchronizedArray[int], group: int) -> None:
-        self._slots, self._group = slots, group
-
-    def get(self) -> int:
-        return self._slots[self._group]
-
-    def lower(self, step: int) -> None:
-        with self._slots.get_lock():
-            self._slots[self._group] = min(self._slots[self._group], step)
+class CancelledRolloutsError(TgrpoError, RuntimeError):
+    """Whoever asked for rollouts does not want them any more."""
 
 
 @dataclass
 class _Worker:
     process: SpawnProcess
     pipe: Connection
+    beat: Any
+    """Shared number: when the worker last gave a sign of life, on the machine's monotonic clock [s]."""
     unit: int | None = None
     """Index of the unit it is playing."""
-    started: float = 0.0
+    given: float = 0.0
+    """When it was told to play that unit, on the same clock [s]."""
+
+    def silence(self) -> float:
+        """For how long nothing has been heard of it [s]."""
+        return time.monotonic() - max(self.given, self.beat.value)
 
 
 class WorkerPool:
@@ -89,61 +84,84 @@ class WorkerPool:
             workers: How many; one for each core is best.
             settings: What each of them does.
         """
-        self._settings = settings
+        self._size, self._settings = workers, settings
         self._context = multiprocessing.get_context("spawn")
-        self._stops: SynchronizedArray[int] = self._context.Array("i", GROUPS)
-        self._workers = [self._start() for _ in range(workers)]
+        self._stops = self._context.RawArray("i", SLOTS)
+        self._workers: list[_Worker] = []
+        self._fill()
 
     def play(
-        self, units: Sequence[Unit], policy: Path, progress: Callable[[UnitResult], None] | None = None
+        self,
+        units: Sequence[Unit],
+        policy: Path,
+        progress: Callable[[UnitResult], None] = lambda result: None,
+        cancelled: Callable[[], bool] = lambda: False,
     ) -> list[UnitResult]:
         """Plays all units and returns their results in the same order.
 
         Args:
-            units: What to play; units with the same ``group`` stop together if the settings say so.
+            units: What to play; those with the same ``group`` stop together.
             policy: Checkpoint folder; its name must change when its content does.
             progress: Called with each result as it comes in.
+            cancelled: Asked about once a second whether to give up.
 
         Raises:
+            CancelledRolloutsError: ``cancelled`` said so.
             WorkerError: A unit was lost more often than ``retries`` allow.
             TgrpoError: What a worker raised on purpose, for example an unknown task.
         """
-        for unit in units:
-            self._stops[unit.group] = unit.max_steps or 2**30
-        results: list[UnitResult | None] = [None] * len(units)
-        waiting = list(range(len(units)))[::-1]
+        jobs = _jobs(units, policy)
+        for job in jobs:
+            self._stops[job.slot] = StopSignal.NEVER
+        try:
+            return self._play(jobs, progress, cancelled)
+        finally:
+            for worker in [worker for worker in self._workers if worker.unit is not None]:
+                self._drop(worker)
+
+    def _play(
+        self, jobs: Sequence[Job], progress: Callable[[UnitResult], None], cancelled: Callable[[], bool]
+    ) -> list[UnitResult]:
+        results: dict[int, UnitResult] = {}
+        waiting = list(range(len(jobs)))[::-1]
         lost = dict.fromkeys(waiting, 0)
-        while any(result is None for result in results):
+        while len(results) < len(jobs):
+            if cancelled():
+                raise CancelledRolloutsError("the rollouts were cancelled.")
+            self._fill()
             for worker in self._workers:
                 if worker.unit is None and waiting:
-                    self._give(worker, waiting.pop(), units, policy)
-            for worker in self._ready():
-                index = worker.unit
-                if index is None:
-                    continue
+                    _give(worker, waiting.pop(), jobs)
+            for worker, index in self._busy(timeout=0.5):
                 answer = self._receive(worker)
+                if isinstance(answer, TgrpoError):
+                    raise answer
                 if answer is None:
                     lost[index] += 1
-                    self._replace(worker, units[index], lost[index])
+                    self._mourn(worker, jobs[index].unit, lost[index])
                     waiting.append(index)
-                    continue
-                if isinstance(answer, Exception):
-                    raise answer
-                results[index] = answer
-                if progress is not None:
+                else:
+                    worker.unit = None
+                    results[index] = answer
                     progress(answer)
-        return [result for result in results if result is not None]
+        return [results[index] for index in range(len(jobs))]
 
     def close(self) -> None:
         """Ends all processes."""
         for worker in self._workers:
             worker.pipe.close()
+            if worker.unit is not None:
+                worker.process.kill()
         for worker in self._workers:
-            worker.process.join(2.0)
+            worker.process.join(5.0)
             if worker.process.is_alive():
                 worker.process.kill()
                 worker.process.join()
         self._workers = []
+
+    def processes(self) -> list[int]:
+        """Process ids of the workers."""
+        return [worker.process.pid for worker in self._workers if worker.process.pid is not None]
 
     def __enter__(self) -> WorkerPool:
         """Returns itself."""
@@ -155,48 +173,50 @@ class WorkerPool:
         """Ends all processes."""
         self.close()
 
-    def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._settings, self._stops), daemon=True)
-        with _one_thread_each():
-            process.start()
-        theirs.close()
-        return _Worker(process, ours)
+    def _fill(self) -> None:
+        while len(self._workers) < self._size:
+            ours, theirs = self._context.Pipe()
+            beat = self._context.RawValue("d", time.monotonic() + START)
+            process = self._context.Process(target=serve, args=(theirs, self._settings.mode, self._stops, beat))
+            process.daemon = True
+            with _one_thread_each(), _uninterruptible():
+                process.start()
+            theirs.close()
+            self._workers.append(_Worker(process, ours, beat))
 
-    def _give(self, worker: _Worker, index: int, units: Sequence[Unit], policy: Path) -> None:
-        worker.unit, worker.started = index, time.monotonic()
-        try:
-            worker.pipe.send((units[index], str(policy)))
-        except (BrokenPipeError, ConnectionResetError):
-            _log.debug("worker %s is gone; it is replaced when its silence is noticed", worker.process.pid)
+    def _busy(self, timeout: float) -> Iterator[tuple[_Worker, int]]:
+        """Workers that answered, died or fell silent, and the index of the unit each of them had."""
+        busy = [(worker, worker.unit) for worker in self._workers if worker.unit is not None]
+        handles: list[Any] = [handle for worker, _ in busy for handle in (worker.pipe, worker.process.sentinel)]
+        signalled = wait(handles, timeout)
+        for worker, index in busy:
+            heard = worker.pipe in signalled or worker.process.sentinel in signalled
+            if heard or worker.silence() > self._settings.timeout:
+                yield worker, index
 
-    def _ready(self) -> Iterable[_Worker]:
-        """Workers that answered, died or are overdue."""
-        handles: list[Any] = [handle for w in self._workers for handle in (w.pipe, w.process.sentinel)]
-        signalled = wait(handles, timeout=1.0)
-        now = time.monotonic()
-        return [
-            w
-            for w in self._workers
-            if w.pipe in signalled or w.process.sentinel in signalled or now - w.started > self._settings.timeout
-        ]
-
-    def _receive(self, worker: _Worker) -> UnitResult | Exception | None:
+    def _receive(self, worker: _Worker) -> UnitResult | TgrpoError | None:
         """The worker's answer; None if it has none because it died or hangs."""
+        # A worker that stops in the middle of an answer would otherwise block this process, too.
+        guard = threading.Timer(self._settings.timeout, worker.process.kill)
+        guard.start()
         try:
-            if worker.pipe.poll():
-                answer: UnitResult | Exception = worker.pipe.recv()
-                worker.unit = None
-                return answer
-        except (EOFError, ConnectionResetError):
+            answer: UnitResult | TgrpoError | None = worker.pipe.recv() if worker.pipe.poll() else None
+        except (EOFError, OSError):
             return None
-        return None
+        finally:
+            guard.cancel()
+        return answer
 
-    def _replace(self, worker: _Worker, unit: Unit, lost: int) -> None:
-        hung = worker.process.is_alive()
-        worker.process.kill()
-        worker.process.join()
-        what = f"hung for {self._settings.timeout:.0f} s" if hung else f"died (exit code {worker.process.exitcode})"
+    def _mourn(self, worker: _Worker, unit: Unit, lost: int) -> None:
+        """Removes a worker that died or hangs.
+
+        Raises:
+            WorkerError: The unit was lost too often.
+        """
+        hung = worker.process.is_alive() and worker.silence() > self._settings.timeout
+        self._drop(worker)
+        code = worker.process.exitcode
+        what = f"gave no sign of life for {self._settings.timeout:.0f} s" if hung else f"died (exit code {code})"
         message = f"a rollout worker {what} in {unit.suite} task {unit.task} init state {unit.init_state}"
         if lost > self._settings.retries:
             raise WorkerError(
@@ -204,72 +224,55 @@ class WorkerPool:
                 "what is saved can be continued with --resume."
             )
         _log.warning("%s; it is replaced and the rollouts are played again", message)
+
+    def _drop(self, worker: _Worker) -> None:
+        worker.process.kill()
+        worker.process.join()
         worker.pipe.close()
-        fresh = self._start()
-        worker.process, worker.pipe, worker.unit = fresh.process, fresh.pipe, None
+        self._workers.remove(worker)
 
 
-class _one_thread_each:  # noqa: N801  (a context manager, read as a phrase)
+def _jobs(units: Sequence[Unit], policy: Path) -> list[Job]:
+    members: dict[int, list[int]] = {}
+    for slot, unit in enumerate(units):
+        if unit.group is not None:
+            members.setdefault(unit.group, []).append(slot)
+    if members and len(units) > SLOTS:
+        raise SettingsError(f"{len(units)} units in one batch; at most {SLOTS} may stop together. Use fewer groups.")
+    together = {slot: tuple(slots) for slots in members.values() for slot in slots}
+    return [Job(unit, str(policy), slot % SLOTS, together.get(slot)) for slot, unit in enumerate(units)]
+
+
+def _give(worker: _Worker, index: int, jobs: Sequence[Job]) -> None:
+    worker.unit, worker.given = index, time.monotonic()
+    try:
+        worker.pipe.send(jobs[index])
+    except (BrokenPipeError, ConnectionResetError):
+        _log.debug("worker %s is gone; it is replaced when its silence is noticed", worker.process.pid)
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
     """Children inherit one thread for each numeric library: workers share the cores already."""
-
-    _NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-    def __enter__(self) -> None:
-        self._saved = {name: os.environ.get(name) for name in self._NAMES}
-        os.environ.update(dict.fromkeys(self._NAMES, "1"))
-
-    def __exit__(self, *_: object) -> None:
-        for name, value in self._saved.items():
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    saved = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in saved.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 
 
-class _Stage:
-    """What a worker keeps between units: its environment, its policy, its stage machine."""
-
-    def __init__(self, settings: WorkerSettings) -> None:
-        self._settings = settings
-        self._policy: tuple[str, Policy] | None = None
-        self._env: tuple[tuple[str, int], LiberoEnv, Callable[[], StageMachine] | None] | None = None
-
-    def policy(self, folder: str) -> Policy:
-        if self._policy is None or self._policy[0] != folder:
-            self._policy = (folder, load(folder))
-        return self._policy[1]
-
-    def env(self, unit: Unit, policy: Policy) -> tuple[LiberoEnv, Callable[[], StageMachine] | None]:
-        key = (unit.suite, unit.task)
-        if self._env is None or self._env[0] != key:
-            if self._env is not None:
-                self._env[1].close()
-            view = policy.spec.observation
-            env = make(unit.suite, unit.task, self._settings.mode, view.cameras, view.size)
-            machine = partial(StageMachine, load_stages(unit.suite, env.name)) if self._settings.rewards else None
-            self._env = (key, env, machine)
-        return self._env[1], self._env[2]
-
-
-def _serve(pipe: Connection, settings: WorkerSettings, stops: SynchronizedArray[int]) -> None:
-    """A worker's life: units in, results out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    import torch
-
-    torch.set_num_threads(1)
-    stage = _Stage(settings)
-    while True:
-        try:
-            unit, folder = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            policy = stage.policy(folder)
-            env, machine = stage.env(unit, policy)
-            stop = _SharedStop(stops, unit.group) if settings.stop == "synchronised" else None
-            answer: UnitResult | Exception = play(env, policy, unit, machine=machine, stop=stop)
-        except TgrpoError as error:
-            answer = error
-        except Exception as error:  # noqa: BLE001  (whatever it is, the parent must hear of it)
-            answer = WorkerError(f"{type(error).__name__} in a rollout worker: {error}")
-        pipe.send(answer)
+@contextmanager
+def _uninterruptible() -> Iterator[None]:
+    """Children inherit that Ctrl-C, which a terminal sends to all processes at once, does not concern them."""
+    resource_tracker.ensure_running()  # it would end the blocking
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
