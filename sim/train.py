@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,8 +28,8 @@ SPACE = 200_000_000
 class TrainCommand(TrainSettings, frozen=True):
     """Fine-tunes a policy on one LIBERO task with TGRPO."""
 
-    run_dir: Path = Path("runs/latest")
-    """Run folder; everything is written there."""
+    run_dir: Path | None = None
+    """Run folder, where everything is written; a new one in `runs/`, named by the time, if not given."""
     resume: bool = False
     """Continue the run in the run folder, with the settings it has."""
     control: Literal["none", "stdin"] = "none"
@@ -53,7 +54,9 @@ def parse(argv: list[str]) -> TrainCommand:
 def main(argv: list[str]) -> int:
     """``tgrpo train``."""
     console, control, command = Console(), Control(), parse(argv)
-    folder = command.run_dir
+    if command.resume and command.run_dir is None:
+        raise SettingsError("--resume needs --run-dir: the folder of the run to continue.")
+    folder = command.run_dir or Path(time.strftime("runs/%Y%m%d-%H%M%S"))
     files.require_space(folder, SPACE)
     with _continued(folder) if command.resume else _begun(folder, command.settings()) as run:
         settings = from_builtins(run.read_settings(), TrainSettings, source=str(folder / "settings.yaml"))
