@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -51,7 +52,7 @@ class LearnerSettings(Strict, frozen=True):
     """``k3`` estimates it from the sampled tokens (the paper), ``exact`` sums over all bins."""
     entropy: NotNegative = 0.0
     """Weight of the entropy bonus."""
-    learning_rate: NotNegative = 1e-4
+    learning_rate: NotNegative = 3e-4
     """Of AdamW."""
     weight_decay: NotNegative = 0.0
     """Of AdamW."""
@@ -186,8 +187,8 @@ class Learner:
         try:
             tensors = load_file(folder / "learner.safetensors")
             plain = json.loads((folder / "learner.json").read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{folder} has no learner state, so training cannot continue from it.") from error
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(f"{folder}: training cannot continue from there: {error}") from error
         weights = {name.removeprefix("weight/"): value for name, value in tensors.items() if name.startswith("weight/")}
         self._adapters.restore(weights)
         moments: dict[int, dict[str, Tensor]] = {}

@@ -8,7 +8,7 @@ from pathlib import Path
 from tgrpo.errors import CheckpointError, UnknownNameError
 from tgrpo.policies.base import Policy as Policy
 
-KINDS = ("tiny",)
+KINDS = ("tiny", "random", "replay")
 
 
 def load(folder: str | Path) -> Policy:
@@ -26,10 +26,14 @@ def load(folder: str | Path) -> Policy:
         kind = json.loads((path / "policy.json").read_text(encoding="utf-8"))["kind"]
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(f"{path} is not a checkpoint: it has no policy.json.") from error
-    except (KeyError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path / 'policy.json'} is damaged: {error!r}.") from error
     if kind == "tiny":
         from tgrpo.policies.tiny import TinyPolicy
 
         return TinyPolicy.load(path)
+    if kind in KINDS:
+        from tgrpo.policies.simple import RandomPolicy, ReplayPolicy
+
+        return RandomPolicy.load(path) if kind == "random" else ReplayPolicy.load(path)
     raise UnknownNameError("kind of policy", kind, KINDS)

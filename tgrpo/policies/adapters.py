@@ -68,8 +68,10 @@ class Adapters:
         Raises:
             CheckpointError: The state belongs to another network or other adapters.
         """
-        if state.keys() != self._trained.keys():
-            odd = sorted(state.keys() ^ self._trained.keys())[:3]
+        shapes = {name: value.shape for name, value in self._trained.items()}
+        given = {name: value.shape for name, value in state.items()}
+        if given != shapes:
+            odd = sorted(name for name, _ in given.items() ^ shapes.items())[:3]
             raise CheckpointError(f"the checkpoint trains other weights than these settings do, for example {odd}.")
         for name, value in self._trained.items():
             value.copy_(state[name])

@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -17,12 +18,20 @@ from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import bins, tokens
 from tgrpo.policies.prompt import encode_prompt
 from tgrpo.policies.tiny_model import TinyConfig, TinyModel
-from tgrpo.settings import from_builtins
+from tgrpo.settings import Strict, from_builtins
 from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, Observation
 
 Exploration = Literal["token", "chunk"]
-KIND = "tiny"
+WEIGHTS = "model.safetensors"
+
+
+class _Description(Strict, frozen=True):
+    """Content of ``policy.json``."""
+
+    kind: Literal["tiny"]
+    exploration: Exploration
+    config: TinyConfig
 
 
 class TinyPolicy:
@@ -95,7 +104,7 @@ class TinyPolicy:
             folder: Where to.
             weights: All weights by name; the model's own by default.
         """
-        description = {"kind": KIND, "exploration": self.exploration, "config": msgspec.to_builtins(self.model.config)}
+        description = _Description(kind="tiny", exploration=self.exploration, config=self.model.config)
         (folder / "policy.json").write_bytes(msgspec.json.format(msgspec.json.encode(description), indent=1))
         tensors = self.model.state_dict() if weights is None else weights
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
@@ -105,17 +114,22 @@ class TinyPolicy:
         """Reads what :meth:`save` wrote; weights stored in half precision become float32.
 
         Raises:
-            CheckpointError: The weights do not fit the configuration.
+            CheckpointError: The files are missing or damaged, or the weights do not fit the configuration.
+            SettingsError: The configuration is not one.
         """
-        description = msgspec.json.decode((folder / "policy.json").read_bytes())
-        config = from_builtins(description["config"], TinyConfig, source=str(folder / "policy.json"))
-        model = TinyModel(config)
-        weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
+        source = str(folder / "policy.json")
+        try:
+            data = msgspec.json.decode((folder / "policy.json").read_bytes())
+            weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
+        except (OSError, msgspec.DecodeError, SafetensorError) as error:
+            raise CheckpointError(f"{folder}: the checkpoint is incomplete or damaged: {error}") from error
+        description = from_builtins(data, _Description, source=source)
+        model = TinyModel(description.config)
         try:
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(f"{folder / WEIGHTS}: {error}") from error
-        return cls(model, description["exploration"])
+        return cls(model, description.exploration)
 
     def _quantiles(self, rows: Sequence[int]) -> Tensor:
         if len(self._streams) <= max(rows):
@@ -124,9 +138,6 @@ class TinyPolicy:
         drawn = 1 if self.exploration == "chunk" else chunk
         numbers = np.stack([self._streams[row].random((drawn, dims)) for row in rows])
         return torch.from_numpy(np.broadcast_to(numbers, (len(rows), chunk, dims)).copy())
-
-
-WEIGHTS = "model.safetensors"
 
 
 @lru_cache(maxsize=256)

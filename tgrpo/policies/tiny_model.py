@@ -150,7 +150,11 @@ class TinyModel(nn.Module):
         sequence = torch.cat([self.words(prompt), vision + self.places, body, queries], 1)
         seen = functional.pad(prompt > 0, (0, sequence.shape[1] - prompt.shape[1]), value=True)
         mask = seen[:, None, None, :].expand(-1, 1, sequence.shape[1], -1)
-        hidden = self.trunk(inputs_embeds=sequence, attention_mask=mask, use_cache=False).last_hidden_state
+        # Padding takes no place: what a prompt means must not depend on the longest one of its batch.
+        places = (seen.cumsum(1) - 1).clamp(min=0)
+        hidden = self.trunk(
+            inputs_embeds=sequence, attention_mask=mask, position_ids=places, use_cache=False
+        ).last_hidden_state
         logits = self.head(hidden[:, -spec.chunk :])
         return cast(Tensor, logits.unflatten(-1, (spec.action.dims, spec.bins)))
 
