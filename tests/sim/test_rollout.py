@@ -1,0 +1,193 @@
+"""Rollouts in the real simulator: groups that stop together, and what is kept of each."""
+
+import numpy as np
+import pytest
+
+from sim.rollout import StopSignal, Unit, UnitResult, cut, play, same_start, synchronise
+from tgrpo.errors import SimulationError
+from tgrpo.policies.simple import RandomPolicy, ReplayPolicy
+from tgrpo.rewards import load_stages
+from tgrpo.types import ActionChunk, Trajectory
+
+SOLVED = 106
+"""Steps of the recording, at the last of which the task is complete: the second action of its 14th chunk."""
+
+
+class Delayed(ReplayPolicy):
+    """Rests for as many steps as the seed says before it plays the recording."""
+
+    MOST = 40
+
+    def __init__(self, recording):
+        rest = np.tile(np.array([0, 0, 0, 0, 0, 0, -1], np.float32), (self.MOST, 1))
+        super().__init__(np.concatenate([rest, recording]))
+
+    def reset(self, seeds):
+        self._next = [self.MOST - seed for seed in seeds]
+
+
+def unit(**keywords):
+    return Unit(**{"suite": "libero_object", "task": 0, "init_state": 1} | keywords)
+
+
+@pytest.fixture(scope="module")
+def stages(blind_env):
+    return load_stages("libero_object", blind_env.name)
+
+
+@pytest.fixture(scope="module")
+def together(blind_env, recording, stages):
+    """Three rollouts that would succeed at different steps, played as one unit with a common stop."""
+    return play(blind_env, Delayed(recording), unit(seeds=(5, 0, 21)), stages=stages, stop=StopSignal())
+
+
+def same(first, second):
+    assert len(first) == len(second)
+    for mine, theirs in zip(first, second, strict=True):
+        assert mine.success == theirs.success
+        assert np.array_equal(mine.executed, theirs.executed)
+        assert np.array_equal(mine.rewards, theirs.rewards)
+        assert np.array_equal(mine.stages, theirs.stages)
+        assert all(np.array_equal(a.actions, b.actions) for a, b in zip(mine.chunks, theirs.chunks, strict=True))
+        assert all(
+            np.array_equal(a.proprio, b.proprio) for a, b in zip(mine.observations, theirs.observations, strict=True)
+        )
+
+
+def test_a_success_inside_a_chunk_is_kept(together):
+    group = synchronise(together.trajectories)
+    assert [t.success for t in group] == [False, True, False]
+    assert [t.steps for t in group] == [SOLVED] * 3
+    for trajectory in group:
+        assert trajectory.executed.tolist() == [8] * 13 + [2]
+        assert len(trajectory.observations) == len(trajectory.chunks) == 14
+        assert len(trajectory.rewards) == len(trajectory.stages) == SOLVED
+        assert {len(values) for values in trajectory.terms.values()} == {SOLVED}
+
+
+def test_terms_add_up_to_rewards_and_the_success_reaches_the_last_stage(together, stages):
+    solved = synchronise(together.trajectories)[1]
+    assert np.allclose(sum(solved.terms.values()), solved.rewards)
+    assert solved.stages[-1] == sum(len(goal.stages) for goal in stages.subgoals)
+    assert solved.terms["success"][-1] > 0
+    assert not solved.terms["success"][:-1].any()
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_parts_and_timing_do_not_matter(blind_env, recording, stages, together, order):
+    """One unit hears of the other's success before it starts, or long after it is done."""
+    stop, parts = StopSignal(), [(5,), (0, 21)]
+    results = {}
+    for part in order:
+        results[part] = play(
+            blind_env, Delayed(recording), unit(seeds=parts[part]), stages=stages, stop=stop
+        ).trajectories
+    same(synchronise(results[0] + results[1]), synchronise(together.trajectories))
+
+
+def test_without_a_stop_each_runs_to_its_own_end(blind_env, recording, stages):
+    solo = play(blind_env, Delayed(recording), unit(seeds=(0, 3), max_steps=108), stages=stages).trajectories
+    assert solo[0].success
+    assert solo[0].steps == SOLVED
+    assert solo[1].steps in (108, SOLVED + 1, SOLVED + 2)
+
+
+def test_an_individual_success_is_worth_as_much_as_the_longest_episode(blind_env, recording, stages):
+    policy = ReplayPolicy(recording)
+    [alone] = play(blind_env, policy, unit(max_steps=250), stages=stages).trajectories
+    [grouped] = play(blind_env, policy, unit(max_steps=250), stages=stages, stop=StopSignal()).trajectories
+    bonus = stages.weights.bonus
+    assert alone.rewards.sum() == pytest.approx(250 + bonus)
+    assert grouped.rewards.sum() == pytest.approx(SOLVED + bonus)
+
+
+@pytest.mark.parametrize(("execute", "expected"), [(8, [8, 8, 1]), (3, [3] * 5 + [2]), (1, [1] * 17)])
+def test_chunks_are_cut_at_the_step_limit(blind_env, stages, execute, expected):
+    asked = unit(max_steps=17, execute=execute, temperature=1.0)
+    [trajectory] = play(blind_env, RandomPolicy(), asked, stages=stages).trajectories
+    assert trajectory.executed.tolist() == expected
+    assert len(trajectory.rewards) == 17
+
+
+def test_the_same_unit_gives_the_same_rollouts(blind_env, stages):
+    asked = unit(seeds=(7, 8), max_steps=12, temperature=1.0)
+    first, second = (play(blind_env, RandomPolicy(), asked, stages=stages) for _ in range(2))
+    same(first.trajectories, second.trajectories)
+    assert first.state_hash == second.state_hash
+
+
+def test_rollouts_of_a_unit_do_not_touch_each_other(blind_env, stages):
+    """Turns are taken in one simulator; alone or beside others, a rollout is the same."""
+    beside = play(blind_env, RandomPolicy(), unit(seeds=(7, 8, 9), max_steps=20, temperature=1.0), stages=stages)
+    alone = play(blind_env, RandomPolicy(), unit(seeds=(8,), max_steps=20, temperature=1.0), stages=stages)
+    same([beside.trajectories[1]], alone.trajectories)
+
+
+def test_evaluation_keeps_and_pays_nothing(blind_env):
+    [trajectory] = play(blind_env, RandomPolicy(), unit(keep=False, max_steps=9)).trajectories
+    assert trajectory.steps == 9
+    assert not trajectory.observations
+    assert not trajectory.chunks
+    assert not len(trajectory.rewards)
+
+
+@pytest.mark.parametrize(("steps", "pictures"), [(8, 5), (9, 5)])
+def test_a_film_has_a_picture_for_every_second_step(blind_env, steps, pictures):
+    result = play(blind_env, RandomPolicy(), unit(film=True, max_steps=steps))
+    assert len(result.frames) == pictures
+    assert {frame.shape for frame in result.frames} == {(256, 256, 3)}
+
+
+def test_signs_of_life_come_before_each_decision(blind_env):
+    signs = []
+    play(blind_env, RandomPolicy(), unit(max_steps=17), alive=lambda: signs.append(1))
+    assert len(signs) == 4
+
+
+def trajectory(executed, success=False):
+    steps = sum(executed)
+    return Trajectory(
+        observations=[None] * len(executed),
+        chunks=[ActionChunk(np.zeros((8, 7), np.float32)) for _ in executed],
+        executed=np.array(executed),
+        rewards=np.arange(steps, dtype=float),
+        terms={"level": np.arange(steps, dtype=float)},
+        stages=np.arange(steps),
+        success=success,
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "executed"), [(1, [1]), (7, [7]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (19, [8, 8, 3])]
+)
+def test_cut_by_hand(steps, executed):
+    original = trajectory([8, 8, 8], success=True)
+    short = cut(original, steps)
+    assert short.executed.tolist() == executed
+    assert short.rewards.tolist() == short.terms["level"].tolist() == short.stages.tolist() == list(range(steps))
+    assert len(short.observations) == len(short.chunks) == len(executed)
+    assert not short.success
+    assert original.executed.tolist() == [8, 8, 8]
+
+
+def test_nothing_is_cut_from_a_trajectory_that_is_short_enough():
+    original = trajectory([8, 2], success=True)
+    assert cut(original, 10) is original
+
+
+def test_a_group_without_success_is_left_alone():
+    group = [trajectory([8, 8]), trajectory([8, 8])]
+    assert synchronise(group) == group
+
+
+def test_two_successes_at_the_same_step_both_count():
+    group = synchronise([trajectory([8, 2], True), trajectory([8, 8], True), trajectory([8, 2], True)])
+    assert [t.success for t in group] == [True, False, True]
+    assert [t.steps for t in group] == [10, 10, 10]
+
+
+def test_different_starts_are_refused():
+    results = [UnitResult(unit(), state, [], [], 0.0) for state in ("a", "a", "b")]
+    assert same_start(results[:2]) == "a"
+    with pytest.raises(SimulationError, match="2 different simulator states"):
+        same_start(results)
