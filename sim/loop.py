@@ -85,6 +85,7 @@ def measure(
     steps = sum(trajectory.steps for trajectory in trajectories)
     return {
         "success_rate": float(np.mean([t.success for t in trajectories])),
+        "groups_solved": float(np.mean([any(t.success for t in group.trajectories) for group in groups])),
         "return_mean": float(np.mean([t.rewards.sum() for t in trajectories])),
         "length_mean": steps / len(trajectories),
         **{name: getattr(update, name) for name in update.__dataclass_fields__},

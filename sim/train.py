@@ -64,8 +64,8 @@ def main(argv: list[str]) -> int:
             control.listen(sys.stdin.fileno())
         control.catch_interrupts()
         summary = Training(settings, run, control, console).execute()
-    console.print(verdict(summary), highlight=False)
-    console.print(f"Report: {folder / 'report.html'}", highlight=False)
+    console.print(verdict(summary), highlight=False, soft_wrap=True)
+    console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
     return 0
 
 

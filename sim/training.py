@@ -103,7 +103,9 @@ class Training:
             state = self.learner.load_state(folder)
             self.iteration, self.totals = state["iteration"], state["totals"]
             self._saved = self.iteration
-            self.console.print(f"Resuming after iteration {self.iteration} from {folder}.", highlight=False)
+            self.console.print(
+                f"Resuming after iteration {self.iteration} from {folder}.", highlight=False, soft_wrap=True
+            )
 
     def _run(self, pool: WorkerPool) -> None:
         try:
@@ -295,10 +297,11 @@ class Training:
         held_out = f", held-out {row['eval']['successes']}/{row['eval']['n']}" if "eval" in row else ""
         self.console.print(
             f"iteration {self.iteration:3d}/{self.settings.iterations}: "
-            f"success {row['success_rate']:4.0%}, return {row['return_mean']:6.1f}, length {row['length_mean']:5.0f}, "
-            f"kl {row['kl']:.4f}, clipped {row['clip_fraction']:3.0%}, {row['steps_per_second']:.0f} steps/s"
+            f"groups solved {row['groups_solved']:4.0%}, stages {sum(row['stages'][1:]):.1f}, "
+            f"return {row['return_mean']:5.1f}, kl {row['kl']:.4f}, {row['steps_per_second']:.0f} steps/s"
             f"{held_out}; {left:.0f} s left",
             highlight=False,
+            soft_wrap=True,
         )
 
     def _status(self, state: State, message: str = "") -> None:

@@ -134,16 +134,16 @@ class WorkerPool:
                     _give(worker, waiting.pop(), jobs)
             for worker, index in self._busy(timeout=0.5):
                 answer = self._receive(worker)
-                if isinstance(answer, TgrpoError):
-                    raise answer
                 if answer is None:
                     lost[index] += 1
                     self._mourn(worker, jobs[index].unit, lost[index])
                     waiting.append(index)
-                else:
-                    worker.unit = None
-                    results[index] = answer
-                    progress(answer)
+                    continue
+                worker.unit = None
+                if isinstance(answer, TgrpoError):
+                    raise answer
+                results[index] = answer
+                progress(answer)
         return [results[index] for index in range(len(jobs))]
 
     def close(self) -> None:

@@ -37,7 +37,7 @@ class Observation:
     instruction: str
     """The task in words, as LIBERO's ``task.language`` has it."""
     proprio: NDArray[np.float32] | None = None
-    """Proprioception ``(8,)``: end-effector position ``(3,)`` [m], axis-angle ``(3,)`` [rad], finger positions ``(2,)`` [m]."""
+    """Proprioception ``(8,)``: end-effector position ``(3,)`` [m], axis-angle ``(3,)`` [rad], fingers ``(2,)`` [m]."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,7 +46,7 @@ WORDS = {
     "stop": "the training stops with a checkpoint",
 }
 LEVELS = {"failed": DiagnosticStatus.ERROR, "paused": DiagnosticStatus.WARN, "stopping": DiagnosticStatus.WARN}
-SHOWN = ("success_rate", "return_mean", "loss", "kl", "steps_per_second", "environment_steps")
+SHOWN = ("groups_solved", "return_mean", "loss", "kl", "steps_per_second", "environment_steps")
 
 
 class TrainerNode(Node):

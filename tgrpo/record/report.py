@@ -122,6 +122,7 @@ def render(folder: Path) -> str:
         marks=report_text.MARKS,
         trained_on=report_text.states_text((run.summary.get("init_states") or {}).get("train", [])),
         success=_success_chart(run),
+        training_success=_training_success(run)[1],
         curves=_curves(run),
         terms=_terms(run),
         stages=_stage_chart(run, names),
@@ -218,10 +219,18 @@ def _kind(before: bool, after: bool | None) -> str:
     ]
 
 
+def _training_success(run: Run) -> tuple[str, str]:
+    """Metric and legend of success in training; a group that stops at its first success has one winner at most."""
+    if run.settings.get("stop") == "synchronised":
+        return "groups_solved", "groups of the training that a rollout solved"
+    return "success_rate", "rollouts of the training, sampled"
+
+
 def _success_chart(run: Run) -> Markup:
     """Success of the training rollouts, and of the held-out evaluations with their intervals."""
     x = [float(row["iteration"]) for row in run.metrics]
-    training = Series("training rollouts", x, [row.get("success_rate") for row in run.metrics], colour=1)
+    measure, _ = _training_success(run)
+    training = Series("training", x, [row.get(measure) for row in run.metrics], colour=1)
     points = [(0.0, run.before)] if run.before else []
     last = max(x, default=0.0)
     points += [(at, row["eval"]) for at, row in zip(x, run.metrics, strict=True) if row.get("eval")]
