@@ -79,6 +79,7 @@ class Stage:
         """Plays a unit, with a new environment or policy only where the last unit had another one."""
         unit, policy = job.unit, self._load(job.policy)
         env = self._enter(unit, policy)
+        alive()
         stages = load_stages(unit.suite, env.name) if unit.rewards else None
         stop = None if job.together is None else SharedStop(slots, job.slot, job.together)
         return play(env, policy, unit, stages=stages, stop=stop, alive=alive)

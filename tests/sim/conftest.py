@@ -34,7 +34,7 @@ def pool():
     """Two workers; tests may kill them, as a pool replaces what it loses."""
     from sim.vector import WorkerPool, WorkerSettings
 
-    with WorkerPool(2, WorkerSettings(timeout=30.0)) as workers:
+    with WorkerPool(2, WorkerSettings()) as workers:
         yield workers
 
 

@@ -1,0 +1,204 @@
+"""Workers that die, hang, fail or are no longer wanted; what they were playing is not lost."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+
+from sim.rollout import StopSignal, Unit, play, synchronise
+from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
+from sim.worker import SharedStop
+from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError, WorkerError
+from tgrpo.policies import load
+from tgrpo.rewards import load_stages
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def units(count=4, **keywords):
+    return [
+        Unit(**{"suite": "libero_object", "task": 0, "init_state": 1, "temperature": 1.0, "max_steps": 24} | keywords)
+        for _ in range(count)
+    ]
+
+
+def seeded(count=4, **keywords):
+    return [msgspec.structs.replace(unit, seeds=(place,)) for place, unit in enumerate(units(count, **keywords))]
+
+
+def facts(results):
+    """What must not depend on who played a unit, or how often."""
+    return [
+        (result.unit, result.state_hash, t.success, t.executed.tolist(), t.rewards.tolist(), t.stages.tolist())
+        for result in results
+        for t in result.trajectories
+    ]
+
+
+@pytest.fixture(scope="module")
+def expected(blind_env, random_folder):
+    """The same units played in this process, one after another."""
+    policy, stages = load(random_folder), load_stages("libero_object", blind_env.name)
+    return facts([play(blind_env, policy, unit, stages=stages) for unit in seeded()])
+
+
+def gone(pid, seconds=20.0):
+    """Whether a process has ended, or ends soon."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state != "Z":
+                time.sleep(0.1)
+                continue
+        return True
+    return False
+
+
+def test_results_come_in_the_order_of_the_units_and_equal_those_of_one_process(pool, random_folder, expected):
+    heard = []
+    results = pool.play(seeded(), random_folder, heard.append)
+    assert facts(results) == expected
+    assert len(heard) == 4
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_dies_or_hangs_is_replaced(pool, random_folder, expected, sign, caplog, monkeypatch):
+    monkeypatch.setattr(pool, "_settings", WorkerSettings(timeout=15.0, retries=9))
+    struck = []
+
+    def strike(result):
+        if not struck:
+            struck.append(next(worker.process.pid for worker in pool._workers if worker.unit is not None))
+            os.kill(struck[0], sign)
+
+    results = pool.play(seeded(), random_folder, strike)
+    assert facts(results) == expected
+    assert gone(struck[0])
+    assert struck[0] not in pool.processes()
+    assert "is replaced" in caplog.text
+
+
+def test_a_worker_that_died_between_two_batches_is_replaced(pool, random_folder, expected):
+    os.kill(pool.processes()[0], signal.SIGKILL)
+    assert facts(pool.play(seeded(), random_folder)) == expected
+
+
+def test_a_unit_that_is_lost_again_and_again_ends_the_run(pool, random_folder, monkeypatch):
+    monkeypatch.setattr(pool, "_settings", WorkerSettings(retries=0))
+
+    def strike(result):
+        os.kill(next(worker.process.pid for worker in pool._workers if worker.unit is not None), signal.SIGKILL)
+
+    with pytest.raises(WorkerError, match=r"exit code -9.*libero_object task 0.*1 times.*--resume"):
+        pool.play(seeded(), random_folder, strike)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "match"),
+    [
+        ({"task": 77}, UnknownNameError, "77"),
+        ({"suite": "libero_moon"}, UnknownNameError, "libero_moon"),
+        ({"init_state": 50}, SettingsError, "0 to 49"),
+    ],
+)
+def test_what_a_worker_refuses_reaches_the_caller_and_the_pool_lives_on(pool, random_folder, change, error, match):
+    with pytest.raises(error, match=match):
+        pool.play(units(1, **change), random_folder)
+    assert len(pool.play(units(1, max_steps=1), random_folder)) == 1
+
+
+def test_a_policy_that_cannot_be_loaded_is_named(pool, tmp_path):
+    with pytest.raises(CheckpointError, match=r"no policy\.json"):
+        pool.play(units(1), tmp_path)
+
+
+def test_rollouts_can_be_cancelled(pool, random_folder, expected):
+    done = []
+    with pytest.raises(CancelledRolloutsError):
+        pool.play(seeded(40), random_folder, done.append, lambda: len(done) >= 2)
+    assert len(done) < 40
+    assert facts(pool.play(seeded(), random_folder)) == expected
+
+
+def test_a_group_over_two_workers_stops_together(pool, replay_folder):
+    group = units(2, group=3, max_steps=None) + units(1, group=4, max_steps=40)
+    results = pool.play(group, replay_folder)
+    first = synchronise([t for result in results[:2] for t in result.trajectories])
+    assert [(t.success, t.steps) for t in first] == [(True, 106), (True, 106)]
+    assert results[2].trajectories[0].steps == 40
+
+
+def test_units_without_a_group_do_not_stop_each_other(pool, replay_folder):
+    """Rollouts that start to differ only after the success of the first one."""
+    results = pool.play([*units(1, max_steps=None), *units(1, max_steps=100)], replay_folder)
+    assert [(r.trajectories[0].success, r.trajectories[0].steps) for r in results] == [(True, 106), (False, 100)]
+
+
+def test_the_shared_stop_is_the_earliest_of_its_group():
+    slots = [StopSignal.NEVER] * 4
+    mine, others, stranger = SharedStop(slots, 0, (0, 2)), SharedStop(slots, 2, (0, 2)), SharedStop(slots, 1, (1,))
+    others.lower(30)
+    mine.lower(50)
+    stranger.lower(7)
+    assert (mine.get(), others.get(), stranger.get()) == (30, 30, 7)
+    mine.lower(20)
+    mine.lower(60)
+    assert others.get() == 20
+    assert slots[3] == StopSignal.NEVER
+
+
+def test_nothing_to_play(pool, random_folder):
+    assert pool.play([], random_folder) == []
+
+
+def test_numbers_of_threads_are_not_left_behind(pool):
+    assert os.environ.get("OMP_NUM_THREADS") == "1"
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
+
+
+def test_closing_ends_the_processes():
+    with WorkerPool(1, WorkerSettings()) as pool:
+        [pid] = pool.processes()
+    assert gone(pid)
+
+
+def test_workers_end_with_their_parent(random_folder):
+    """The parent is killed while its worker plays a rollout without end."""
+    script = f"""
+        from pathlib import Path
+        from sim.rollout import Unit
+        from sim.vector import WorkerPool, WorkerSettings
+        if __name__ == "__main__":
+            pool = WorkerPool(1, WorkerSettings())
+            policy, unit = Path({str(random_folder)!r}), Unit(suite="libero_object", task=0, init_state=0, max_steps=1)
+            pool.play([unit], policy)
+            print(pool.processes()[0], flush=True)
+            pool.play([Unit(suite="libero_object", task=0, init_state=0, max_steps=10**6)], policy)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        worker = int(parent.stdout.readline())
+        parent.kill()
+    assert gone(worker)
+
+
+@pytest.mark.parametrize("name", ["timeout", "retries"])
+def test_settings_have_ranges(name):
+    from tgrpo.settings import validated
+
+    with pytest.raises(SettingsError, match=name):
+        validated(WorkerSettings(**{name: -1}))
+
+
+def test_facts_notice_a_difference(expected):
+    """The comparison above would see another reward."""
+    assert np.ptp([sum(fact[4]) for fact in expected]) > 0
