@@ -37,7 +37,7 @@ class TrainSettings(Strict, frozen=True):
     """Checkpoint to start from: a folder, or the name of one that ships with the package."""
     seed: Index = 0
     """Seed of everything that is drawn."""
-    iterations: Count = 20
+    iterations: Count = 30
     """Rounds of rollouts and updates."""
     groups: Count = 4
     """Groups of rollouts in one iteration."""
@@ -59,7 +59,7 @@ class TrainSettings(Strict, frozen=True):
     """Initial states that groups start from."""
     held_out_states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "25-49"
     """Initial states of the evaluation; none may be trained on."""
-    evaluate_every: Index = 0
+    evaluate_every: Index = 10
     """Iterations between evaluations on the held-out states; 0 evaluates before and after only."""
     checkpoint_every: Count = 5
     """Iterations between checkpoints."""

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from rich.console import Console
 
 from sim import film, loop
@@ -95,6 +96,8 @@ class Training:
     def _prepare(self) -> None:
         self._status("starting")
         settings = self.settings
+        # An update runs while the workers wait, so it may have their cores.
+        torch.set_num_threads(worker_count(settings))
         policy = TinyPolicy.load(self.run.path / START)
         policy.exploration = settings.exploration
         self.learner = Learner(policy, settings.learner, temperature=settings.temperature, seed=settings.seed)

@@ -244,28 +244,33 @@ class Learner:
             vision = torch.cat([see(batch.pictures[part], batch.prompt[part]) for part in parts])
             batch = replace(batch, vision=vision)
         with self._adapters.off():
-            reference = torch.cat([self._log_probs(batch, part) for part in parts])
+            reference = torch.cat([self._log_probs(batch, part, {}) for part in parts])
         if self.settings.kl_estimator == "k3":
             reference = tokens.gather(reference, batch.chosen)
         return replace(batch, reference=reference)
 
-    def _log_probs(self, batch: Batch, part: Tensor) -> Tensor:
-        """Log-probabilities of all bins for some rows ``(B, K, A, V)`` [nat]."""
-        model = self.policy.model
-        prompt = batch.prompt[part]
-        vision = model.see(batch.pictures[part], prompt) if batch.vision is None else batch.vision[part]
-        return tokens.log_probs_of_bins(model.decide(vision, prompt, batch.proprio[part]), self._temperature)
+    def _current(self, batch: Batch, part: Tensor) -> Tensor:
+        """Log-probabilities of all bins under the policy as it is now ``(B, K, A, V)`` [nat]."""
+        with self._adapters.merged() as weights:
+            return self._log_probs(batch, part, weights)
+
+    def _log_probs(self, batch: Batch, part: Tensor, weights: dict[str, Tensor]) -> Tensor:
+        """Log-probabilities of all bins for some rows, with ``weights`` in the place of the network's own."""
+        vision = None if batch.vision is None else batch.vision[part]
+        inputs = (batch.pictures[part], batch.prompt[part], batch.proprio[part], vision)
+        logits = torch.func.functional_call(self.policy.model, weights, inputs)
+        return tokens.log_probs_of_bins(logits, self._temperature)
 
     @torch.no_grad()
     def _reproduction_error(self, batch: Batch) -> float:
         part = torch.arange(min(len(batch), self.settings.minibatch))
-        everything = self._log_probs(batch, part)
+        everything = self._current(batch, part)
         return float((tokens.gather(everything, batch.chosen[part]) - batch.acted[part]).abs().max())
 
     def _step(self, batch: Batch, part: Tensor) -> dict[str, float]:
         """One optimiser step on the rows ``part``; returns what it measured."""
         settings = self.settings
-        everything = self._log_probs(batch, part)
+        everything = self._current(batch, part)
         log_probs = tokens.gather(everything, batch.chosen[part])
         mask = batch.mask[part]
         objective = clipped_objective(

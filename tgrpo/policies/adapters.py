@@ -96,6 +96,25 @@ class Adapters:
                 for layer in layers:
                     layer.enable_adapters(enabled=True)
 
+    @contextmanager
+    def merged(self) -> Iterator[dict[str, Tensor]]:
+        """Weights to put in the place of the network's own, for ``torch.func.functional_call``; gradients reach them.
+
+        Merging before the forward pass, as an exported policy has it, repeats that policy's arithmetic: adapters that
+        are added behind each layer differ from it by rounding, which the logits of unlikely bins magnify. While this
+        lasts, the adapters are off.
+        """
+        layers = {name: layer for name, layer in self._model.named_modules() if hasattr(layer, "get_delta_weight")}
+        weights = {
+            f"{name}.base_layer.weight": layer.base_layer.weight + layer.get_delta_weight(NAME)
+            for name, layer in layers.items()
+        }
+        if self._reference:
+            yield weights
+            return
+        with self.off():
+            yield weights
+
     def merged_weights(self) -> dict[str, Tensor]:
         """All weights of the network as it is now, under their names without adapters."""
         weights = {

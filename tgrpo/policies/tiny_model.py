@@ -158,6 +158,13 @@ class TinyModel(nn.Module):
         logits = self.head(hidden[:, -spec.chunk :])
         return cast(Tensor, logits.unflatten(-1, (spec.action.dims, spec.bins)))
 
-    def forward(self, pictures: Tensor, prompt: Tensor, proprio: Tensor) -> Tensor:
-        """Logits ``(B, K, A, V)``; arguments as in :meth:`see` and :meth:`decide`."""
-        return self.decide(self.see(pictures, prompt), prompt, proprio)
+    def forward(self, pictures: Tensor, prompt: Tensor, proprio: Tensor, vision: Tensor | None = None) -> Tensor:
+        """Logits ``(B, K, A, V)``; arguments as in :meth:`see` and :meth:`decide`.
+
+        Args:
+            pictures: Not looked at if ``vision`` is given.
+            prompt: Token ids.
+            proprio: Proprioception.
+            vision: What :meth:`see` gave for these pictures earlier.
+        """
+        return self.decide(self.see(pictures, prompt) if vision is None else vision, prompt, proprio)
