@@ -100,6 +100,11 @@ def measure(
     }
 
 
+def rate(settings: TrainSettings, iteration: int) -> float:
+    """Share of the learning rate to use in an iteration: all of it, or a straight line that ends at 0."""
+    return 1.0 - iteration / settings.iterations if settings.schedule == "linear" else 1.0
+
+
 def iterate(
     settings: TrainSettings,
     task: int,
@@ -114,9 +119,10 @@ def iterate(
     started = time.monotonic()
     groups = collect(plan(settings, task, iteration, max_steps), pool, policy, progress)
     played = time.monotonic()
-    update = learner.update(groups)
+    share = rate(settings, iteration)
+    update = learner.update(groups, share)
     row = measure(groups, update, played - started, time.monotonic() - played)
-    return row | {"learning_rate": settings.learner.learning_rate}
+    return row | {"learning_rate": settings.learner.learning_rate * share}
 
 
 def _term_means(trajectories: Sequence[Trajectory]) -> dict[str, float]:

@@ -39,6 +39,8 @@ class TrainSettings(Strict, frozen=True):
     """Seed of everything that is drawn."""
     iterations: Count = 30
     """Rounds of rollouts and updates."""
+    schedule: Literal["constant", "linear"] = "linear"
+    """Whether the learning rate stays or falls to 0 over the iterations."""
     groups: Count = 4
     """Groups of rollouts in one iteration."""
     group_size: Annotated[int, msgspec.Meta(ge=2)] = 8
@@ -78,6 +80,7 @@ PRESETS: dict[str, TrainSettings] = {
         temperature=1.0,
         execute=1,
         iterations=100,
+        schedule="constant",
         learner=LearnerSettings(ratio="action", clip_low=0.2, clip_high=0.2, kl=0.01, learning_rate=1e-5, epochs=1),
     ),
 }

@@ -138,11 +138,17 @@ class Learner:
             self._adapters.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
 
-    def update(self, groups: Sequence[RolloutGroup]) -> Update:
+    def update(self, groups: Sequence[RolloutGroup], rate: float = 1.0) -> Update:
         """Takes ``epochs`` passes of optimiser steps over the decisions of some groups.
 
         A group without contrast has no gradient: it is skipped and counted.
+
+        Args:
+            groups: Rollouts of the policy as it is now.
+            rate: Share of the learning rate to use, for a schedule.
         """
+        for weights in self._optimiser.param_groups:
+            weights["lr"] = self.settings.learning_rate * rate
         rows = [self._advantages(group.trajectories) for group in groups]
         useful = [(g, a) for g, a in zip(groups, rows, strict=True) if any(bool(row.any()) for row in a)]
         skipped = len(groups) - len(useful)
