@@ -7,11 +7,12 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import msgspec
 import tyro
 from rich.console import Console
 
 from sim.control import Control
-from sim.settings import PRESETS, TrainSettings, check, shipped
+from sim.settings import PRESETS, TrainSettings, check, shipped, worker_count
 from sim.training import START, Training
 from tgrpo.errors import SettingsError, UnknownNameError
 from tgrpo.policies import load
@@ -103,7 +104,8 @@ def _begun(folder: Path, settings: TrainSettings) -> RunFolder:
     run = RunFolder.create(folder)
     files.write_folder(folder / START, policy.save)
     provenance.save(folder, provenance.collect(seeds={"seed": settings.seed}))
-    run.write_settings(settings)
+    # How rollouts are split over workers decides their batches; a machine with other cores must not change that.
+    run.write_settings(msgspec.structs.replace(settings, workers=worker_count(settings)))
     return run
 
 
