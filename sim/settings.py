@@ -37,7 +37,7 @@ class TrainSettings(Strict, frozen=True):
     """Checkpoint to start from: a folder, or the name of one that ships with the package."""
     seed: Index = 0
     """Seed of everything that is drawn."""
-    iterations: Count = 30
+    iterations: Count = 16
     """Rounds of rollouts and updates."""
     schedule: Literal["constant", "linear"] = "linear"
     """Whether the learning rate stays or falls to 0 over the iterations."""
@@ -45,13 +45,13 @@ class TrainSettings(Strict, frozen=True):
     """Groups of rollouts in one iteration."""
     group_size: Annotated[int, msgspec.Meta(ge=2)] = 8
     """Rollouts of one group."""
-    temperature: Temperature = 1.0
+    temperature: Temperature = 0.5
     """At which rollouts sample; evaluation is greedy."""
     exploration: Literal["token", "chunk"] = "token"
     """Whether each token is sampled on its own, or the tokens of a chunk lean one way together."""
     execute: Count = 8
     """Actions of each chunk that are executed before the policy is asked again."""
-    stop: Stop = "synchronised"
+    stop: Stop = "individual"
     """Whether all rollouts of a group stop at its first success, or each at its own end."""
     mode: Mode = "fast"
     """Simulator: `exact` equals stock LIBERO in pixels and states, `fast` simplifies pictures."""
@@ -61,9 +61,9 @@ class TrainSettings(Strict, frozen=True):
     """Initial states that groups start from."""
     held_out_states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "25-49"
     """Initial states of the evaluation; none may be trained on."""
-    evaluate_every: Index = 10
+    evaluate_every: Index = 4
     """Iterations between evaluations on the held-out states; 0 evaluates before and after only."""
-    checkpoint_every: Count = 5
+    checkpoint_every: Count = 4
     """Iterations between checkpoints."""
     workers: Index = 0
     """Rollout processes; 0 takes one for each core."""
@@ -78,6 +78,7 @@ PRESETS: dict[str, TrainSettings] = {
         group_size=4,
         groups=1,
         temperature=1.0,
+        stop="synchronised",
         execute=1,
         iterations=100,
         schedule="constant",
