@@ -301,7 +301,8 @@ class Training:
         self.console.print(
             f"iteration {self.iteration:3d}/{self.settings.iterations}: "
             f"solved {row['success_rate']:4.0%}, groups {row['groups_solved']:4.0%}, "
-            f"stages {sum(row['stages'][1:]):.1f}, return {row['return_mean']:5.1f}, kl {row['kl']:.4f}, {row['steps_per_second']:.0f} steps/s"
+            f"stages {sum(row['stages'][1:]):.1f}, return {row['return_mean']:5.1f}, kl {row['kl']:.4f}, "
+            f"{row['steps_per_second']:.0f} steps/s"
             f"{held_out}; {left:.0f} s left",
             highlight=False,
             soft_wrap=True,
