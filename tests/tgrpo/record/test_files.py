@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,15 @@ def _names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """No file of this process may grow beyond 10 kB while the test runs."""
+    """No file of this process may grow beyond 10 kB while this lasts; pytest's own output may be a file, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_write_replaces_and_leaves_nothing_behind(tmp_path):
@@ -54,19 +57,20 @@ def test_write_json_refuses_nan(tmp_path):
         files.write_json(tmp_path / "a.json", {"a": float("nan")})
 
 
-def test_full_disk_keeps_the_previous_file(tmp_path, small_disk):
+def test_full_disk_keeps_the_previous_file(tmp_path):
     path = tmp_path / "a.txt"
     files.write_text(path, "before")
-    with pytest.raises(CheckpointError, match=r"a\.txt: the disk is full.*previous state is untouched.*resume"):
+    message = r"a\.txt: the disk is full.*previous state is untouched.*resume"
+    with small_disk(), pytest.raises(CheckpointError, match=message):
         files.write_text(path, "x" * 20_000)
     assert path.read_text() == "before"
     assert _names(tmp_path) == ["a.txt"]
 
 
-def test_full_disk_keeps_the_previous_folder(tmp_path, small_disk):
+def test_full_disk_keeps_the_previous_folder(tmp_path):
     path = tmp_path / "000001"
     files.write_folder(path, _weights(1.0))
-    with pytest.raises(CheckpointError, match="the disk is full"):
+    with small_disk(), pytest.raises(CheckpointError, match="the disk is full"):
         files.write_folder(path, lambda folder: (folder / "big").write_bytes(b"x" * 20_000))
     files.verify_folder(path)
     assert _names(tmp_path) == ["000001"]
@@ -77,9 +81,9 @@ def test_full_device_is_recognised(tmp_path):
         files.write_folder(tmp_path / "a", lambda folder: Path("/dev/full").write_bytes(b"x"))
 
 
-def test_full_disk_inside_safetensors_is_recognised(tmp_path, small_disk):
+def test_full_disk_inside_safetensors_is_recognised(tmp_path):
     weights = {"w": np.zeros(10_000, np.float32)}
-    with pytest.raises(CheckpointError, match="the disk is full"):
+    with small_disk(), pytest.raises(CheckpointError, match="the disk is full"):
         files.write_folder(tmp_path / "a", lambda folder: save_file(weights, folder / "weights.safetensors"))
     assert _names(tmp_path) == []
 
