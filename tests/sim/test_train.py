@@ -40,19 +40,46 @@ TOLERANCE = {"loss": 3e-4, "kl": 1e-5, "clip_fraction": 0.02, "reproduction_erro
 
 @pytest.fixture(scope="module")
 def settings(tiny_folder):
+    """Every choice of the recipe is spelled out, so that a better default does not change these runs."""
     return TrainSettings(
         policy=str(tiny_folder),
         seed=11,
         iterations=4,
+        schedule="linear",
         groups=2,
         group_size=4,
+        temperature=1.0,
+        exploration="token",
+        stop="synchronised",
         max_steps=16,
         train_states="0-5",
         held_out_states="6-7",
+        evaluate_every=0,
         checkpoint_every=2,
         workers=2,
-        learner=LearnerSettings(learning_rate=1e-3, lora_rank=4, epochs=2, minibatch=8, kl=0.01),
+        learner=LearnerSettings(
+            ratio="token",
+            clip_low=0.2,
+            clip_high=0.28,
+            kl=0.01,
+            entropy=0.0,
+            learning_rate=1e-3,
+            epochs=2,
+            minibatch=8,
+            adapter="lora",
+            lora_rank=4,
+            lora_alpha=16,
+        ),
     )
+
+
+def options(settings, prefix="--"):
+    """The same settings as words of a command line."""
+    for name, value in msgspec.structs.asdict(settings).items():
+        if isinstance(value, msgspec.Struct):
+            yield from options(value, f"--{name}.")
+        elif value is not None:
+            yield from (prefix + name.replace("_", "-"), str(value))
 
 
 class Stopping(Control):
@@ -202,11 +229,7 @@ def test_a_worker_killed_during_the_training_changes_nothing(finished, settings,
 def test_ctrl_c_stops_with_a_checkpoint_and_resume_continues(finished, settings, pool, tmp_path):
     """Ctrl-C as a terminal sends it: to the whole process group, workers included."""
     folder = tmp_path / "run"
-    options = ["--policy", settings.policy, "--seed", "11", "--iterations", "4", "--groups", "2", "--group-size", "4"]
-    options += ["--max-steps", "16", "--train-states", "0-5", "--held-out-states", "6-7", "--checkpoint-every", "2"]
-    options += ["--workers", "2", "--run-dir", str(folder), "--learner.learning-rate", "1e-3"]
-    options += ["--learner.lora-rank", "4", "--learner.epochs", "2", "--learner.minibatch", "8", "--learner.kl", "0.01"]
-    command = [sys.executable, "-m", "tgrpo.cli", "train", *options]
+    command = [sys.executable, "-m", "tgrpo.cli", "train", "--run-dir", str(folder), *options(settings)]
     with subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.PIPE, text=True) as process:
         while not read_metrics(folder) and process.poll() is None:
             time.sleep(0.05)
