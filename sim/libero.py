@@ -22,6 +22,7 @@ from sim.native import NativeStepper
 from sim.osc import SETTLE_ACTION, PythonStepper
 from sim.quantities import Readout
 from sim.render import Renderer
+from sim.simplify import simplify
 from sim.snapshot import Snapshot
 from sim.stock import SUITES as SUITES
 from tgrpo.errors import SettingsError, SimulationError, UnknownNameError
@@ -127,6 +128,7 @@ class LiberoEnv:
         self._readout = Readout(self._env, self._model, self._data)
         self.goal = self._readout.goal
         self._renderer: Renderer | None = None
+        self._simplified = False
         self._fixtures: dict[int, FloatArray] = {}
         self._settled: dict[tuple[int, int], Snapshot] = {}
 
@@ -257,7 +259,11 @@ class LiberoEnv:
 
     def _ready_renderer(self) -> Renderer:
         if self._renderer is None:
-            self._renderer = Renderer(self._model, self._data, self.size, fast=self.mode == "fast")
+            fast = self.mode == "fast"
+            if fast and not self._simplified:
+                simplify(self._model)
+                self._simplified = True
+            self._renderer = Renderer(self._model, self._data, self.size, fast=fast)
         self._env._post_process()
         return self._renderer
 

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.headless import require_backend
-from sim.simplify import simplify
 from tgrpo.errors import MissingDependencyError
 from tgrpo.types import Image
 
@@ -34,7 +33,7 @@ class Renderer:
             model: ``mujoco.MjModel`` to draw.
             data: ``mujoco.MjData`` whose poses are drawn.
             size: Height and width of the pictures [px].
-            fast: Coarser meshes and textures, no multisampling, no reflections, no geometry outside the picture.
+            fast: No multisampling, no reflections, no geometry outside the picture.
 
         Raises:
             MissingDependencyError: OpenGL without a display does not work on this machine.
@@ -42,7 +41,6 @@ class Renderer:
         self.size = size
         self._model, self._data = model, data
         if fast:
-            simplify(model)
             model.vis.quality.offsamples = 0
             model.vis.global_.offwidth = model.vis.global_.offheight = size
         elif size > min(model.vis.global_.offwidth, model.vis.global_.offheight):

@@ -94,6 +94,7 @@ class Stage:
         wanted = (unit.suite, unit.task, view.cameras, view.size)
         env = self._env
         if env is None or (env.suite, env.task, env.cameras, env.size) != wanted:
+            self._env = None
             if env is not None:
                 env.close()
             env = self._env = make(unit.suite, unit.task, self._mode, view.cameras, view.size)

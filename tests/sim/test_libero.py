@@ -172,3 +172,12 @@ def test_observation_has_what_a_policy_needs(exact: libero.LiberoEnv) -> None:
     assert observation.proprio is not None
     assert observation.proprio.shape == (8,)
     np.testing.assert_allclose(observation.proprio[:3], exact.quantities()["eef/position"], rtol=1e-6)
+
+
+def test_a_closed_environment_draws_the_same_pictures_again():
+    env = make("libero_object", 0, mode="fast", size=64)
+    env.reset(0)
+    before = env.render()["agentview"]
+    env.close()
+    assert np.array_equal(env.render()["agentview"], before)
+    env.close()
