@@ -175,7 +175,7 @@ def test_observation_has_what_a_policy_needs(exact: libero.LiberoEnv) -> None:
 
 
 def test_a_closed_environment_draws_the_same_pictures_again():
-    env = make("libero_object", 0, mode="fast", size=64)
+    env = libero.make("libero_object", 0, mode="fast", size=64)
     env.reset(0)
     before = env.render()["agentview"]
     env.close()
