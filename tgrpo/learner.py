@@ -21,7 +21,7 @@ from torch import Tensor
 from tgrpo.algo import advantages, kl
 from tgrpo.algo.loss import clipped_objective
 from tgrpo.errors import CheckpointError, PolicyError
-from tgrpo.policies import tokens
+from tgrpo.policies import blocks, tokens
 from tgrpo.policies.adapters import Adapters
 from tgrpo.policies.tiny import TinyPolicy
 from tgrpo.policies.tiny_model import LORA_TARGETS
@@ -246,14 +246,17 @@ class Learner:
         """Adds what no step of this iteration changes: vision tokens of frozen towers, and the reference."""
         parts = torch.arange(len(batch)).split(self.settings.minibatch)
         if not self._adapters.trains_vision:
-            see = self.policy.model.see
-            vision = torch.cat([see(batch.pictures[part], batch.prompt[part]) for part in parts])
+            vision = torch.cat([self._see(batch, part) for part in parts])
             batch = replace(batch, vision=vision)
         with self._adapters.off():
             reference = torch.cat([self._log_probs(batch, part, {}) for part in parts])
         if self.settings.kl_estimator == "k3":
             reference = tokens.gather(reference, batch.chosen)
         return replace(batch, reference=reference)
+
+    def _see(self, batch: Batch, part: Tensor) -> Tensor:
+        rows = blocks.whole(part)
+        return self.policy.model.see(batch.pictures[rows], batch.prompt[rows])[: len(part)]
 
     def _current(self, batch: Batch, part: Tensor) -> Tensor:
         """Log-probabilities of all bins under the policy as it is now ``(B, K, A, V)`` [nat]."""
@@ -262,9 +265,10 @@ class Learner:
 
     def _log_probs(self, batch: Batch, part: Tensor, weights: dict[str, Tensor]) -> Tensor:
         """Log-probabilities of all bins for some rows, with ``weights`` in the place of the network's own."""
-        vision = None if batch.vision is None else batch.vision[part]
-        inputs = (batch.pictures[part], batch.prompt[part], batch.proprio[part], vision)
-        logits = torch.func.functional_call(self.policy.model, weights, inputs)
+        rows = blocks.whole(part)
+        vision = None if batch.vision is None else batch.vision[rows]
+        inputs = (batch.pictures[rows], batch.prompt[rows], batch.proprio[rows], vision)
+        logits = torch.func.functional_call(self.policy.model, weights, inputs)[: len(part)]
         return tokens.log_probs_of_bins(logits, self._temperature)
 
     @torch.no_grad()

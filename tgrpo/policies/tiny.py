@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tgrpo.errors import CheckpointError, PolicyError
-from tgrpo.policies import bins, tokens
+from tgrpo.policies import bins, blocks, tokens
 from tgrpo.policies.prompt import encode_prompt
 from tgrpo.policies.tiny_model import TinyConfig, TinyModel
 from tgrpo.settings import Strict, from_builtins
@@ -64,10 +64,12 @@ class TinyPolicy:
         self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
     ) -> list[ActionChunk]:
         """Decides one chunk for each observation; see :class:`tgrpo.policies.base.Policy`."""
-        logits = self.model(*self.collate(observations))
+        inputs = self.collate(observations)
         if temperature == 0.0:
-            chosen, log_probs = logits.argmax(-1), [None] * len(observations)
+            chosen, log_probs = self.model(*inputs).argmax(-1), [None] * len(observations)
         else:
+            rows_of_blocks = blocks.whole(torch.arange(len(observations)))
+            logits = self.model(*(part[rows_of_blocks] for part in inputs))[: len(observations)]
             everything = tokens.log_probs_of_bins(logits, temperature)
             chosen = tokens.sample(everything, self._quantiles(range(len(observations)) if rows is None else rows))
             log_probs = list(tokens.gather(everything, chosen).numpy())
