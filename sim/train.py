@@ -19,7 +19,7 @@ from tgrpo.policies import load
 from tgrpo.policies.tiny import TinyPolicy
 from tgrpo.record import files, provenance
 from tgrpo.record.run_folder import RunFolder
-from tgrpo.settings import from_builtins, validated
+from tgrpo.settings import from_builtins, to_builtins, validated
 from tgrpo.spec import ActionSpec, check_compatible
 
 SPACE = 200_000_000
@@ -59,8 +59,11 @@ def main(argv: list[str]) -> int:
         raise SettingsError("--resume needs --run-dir: the folder of the run to continue.")
     folder = command.run_dir or Path(time.strftime("runs/%Y%m%d-%H%M%S"))
     files.require_space(folder, SPACE)
-    with _continued(folder) if command.resume else _begun(folder, command.settings()) as run:
+    with RunFolder.resume(folder) if command.resume else _begun(folder, command.settings()) as run:
         settings = from_builtins(run.read_settings(), TrainSettings, source=str(folder / "settings.yaml"))
+        if command.resume:
+            refuse_changes(command.settings(), settings)
+            files.verify_folder(folder / START)
         if command.control == "stdin":
             control.listen(sys.stdin.fileno())
         control.catch_interrupts()
@@ -87,6 +90,26 @@ def startable(settings: TrainSettings) -> TinyPolicy:
     return policy
 
 
+def refuse_changes(given: TrainSettings, kept: TrainSettings) -> None:
+    """Refuses to continue a run with other settings than it was begun with.
+
+    Args:
+        given: What the command line asks for; what equals its preset's default counts as not asked for.
+        kept: What the run has.
+
+    Raises:
+        SettingsError: They differ.
+    """
+    usual = _flat(to_builtins(PRESETS[given.preset])) | {"preset": TrainSettings().preset}
+    asked, has = _flat(to_builtins(given)), _flat(to_builtins(kept))
+    changed = [name for name in has if asked[name] != usual[name] and asked[name] != has[name]]
+    if changed:
+        listed = ", ".join(f"{name} is {has[name]!r} there and {asked[name]!r} here" for name in changed)
+        raise SettingsError(
+            f"--resume continues a run with the settings it has: {listed}. Leave these options out, or start a new run."
+        )
+
+
 def verdict(summary: dict[str, Any]) -> str:
     """One sentence about a finished or stopped run."""
     if not summary["finished"]:
@@ -109,10 +132,13 @@ def _begun(folder: Path, settings: TrainSettings) -> RunFolder:
     return run
 
 
-def _continued(folder: Path) -> RunFolder:
-    run = RunFolder.resume(folder)
-    files.verify_folder(folder / START)
-    return run
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = _flat(value) if isinstance(value, dict) else {}
+        flat |= {f"{name}.{key}": item for key, item in inner.items()} or {name: value}
+    return flat
 
 
 def _preset(argv: list[str]) -> str:

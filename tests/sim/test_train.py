@@ -19,7 +19,7 @@ from rich.console import Console
 
 from sim import train, training
 from sim.control import Control
-from sim.settings import TrainSettings
+from sim.settings import PRESETS, TrainSettings
 from sim.train import START, Training
 from tgrpo import cli
 from tgrpo.errors import CheckpointError
@@ -98,7 +98,7 @@ class Stopping(Control):
 
 def run(folder, settings, pool, control=None):
     """Begins a run or continues it, as the command does."""
-    with train._continued(folder) if folder.exists() else train._begun(folder, settings) as opened:
+    with RunFolder.resume(folder) if folder.exists() else train._begun(folder, settings) as opened:
         stored = from_builtins(opened.read_settings(), TrainSettings)
         job = Training(stored, opened, control or Control(), Console(quiet=True))
         return job.execute(pool)
@@ -345,3 +345,22 @@ def test_resume_of_what_is_not_there_or_damaged(copy, capsys, harm, words):
     harm(copy)
     assert cli.main(["train", "--run-dir", str(copy), "--resume"]) in (1, 2)
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        (["--iterations", "9"], "iterations is 4 there and 9 here"),
+        (["--learner.kl", "0.5"], "learner.kl is 0.01 there and 0.5 here"),
+        (["--preset", "paper"], "preset is 'fast' there and 'paper' here"),
+    ],
+)
+def test_resume_with_other_settings_is_refused(copy, capsys, asked, words):
+    assert cli.main(["train", "--run-dir", str(copy), "--resume", *asked]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_resume_with_the_settings_that_a_run_has_is_no_change(settings):
+    train.refuse_changes(settings, settings)
+    train.refuse_changes(PRESETS["paper"], PRESETS["paper"])
+    train.refuse_changes(TrainSettings(), PRESETS["paper"])
