@@ -33,14 +33,6 @@ from tgrpo.wire import Act, Card, Chunk, GetStats, Hello, Ping, Pong, Refusal, S
 MISSES = 3
 """Unanswered requests in a row after which the socket is replaced."""
 _FAILED = zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-_REASONS = {
-    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): "the server does not know this client's key. Copy the client's .pub file "
-    "into the server's folder of clients.",
-    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): "only one side uses keys, or the other side is no policy server. "
-    "Give keys if and only if the server was started with them.",
-    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): "the server's public key is not the one given here, or the other side "
-    "is no policy server. Copy the server's .pub file anew.",
-}
 _ERRORS: dict[str, type[PolicyError]] = {"busy": BusyError, "expired": DeadlineError}
 R = TypeVar("R", bound=wire.Message)
 
@@ -240,7 +232,7 @@ class PolicyClient:
             ready = dict(poller.poll(math.ceil(max(left, 0.0) * 1000.0)))
             if self._monitor is not None and self._monitor in ready:
                 failed = int(recv_monitor_message(self._monitor)["event"])
-                raise HandshakeError(f"{self._address}: {_REASONS[failed]}")
+                raise HandshakeError(f"{self._address}: {_reason(failed, with_keys=self._keys is not None)}")
             if self._open in ready:
                 return
             if left <= 0:
@@ -256,6 +248,18 @@ class PolicyClient:
 
 def _until(deadline_ms: float) -> float:
     return time.monotonic() + deadline_ms / 1000.0
+
+
+def _reason(event: int, *, with_keys: bool) -> str:
+    """Why a handshake failed; libzmq tells an unknown client, but no other cause from the rest."""
+    if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+        return "the server does not know this client's key. Copy the client's .pub file into its folder of clients."
+    if with_keys:
+        return (
+            "the server's public key is not the one given here, or the server has no keys, or is no policy server. "
+            "Copy the server's .pub file anew."
+        )
+    return "the server wants keys, or is no policy server. Give keys=ClientKeys(...), made by 'tgrpo keys'."
 
 
 def _expect(reply: wire.Reply, kind: type[R]) -> R:

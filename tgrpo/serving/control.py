@@ -5,7 +5,6 @@ It is a file in a folder that only its owner may enter, apart from the data sock
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
@@ -27,6 +26,8 @@ from tgrpo.serving.model import load
 from tgrpo.settings import Strict, validated
 
 log = logging.getLogger(__name__)
+POLL_MS = 200
+"""How soon the thread notices that it should end [ms]."""
 
 
 class Swap(Strict, frozen=True, tag="swap"):
@@ -85,19 +86,23 @@ class Control:
             self._context.destroy(linger=0)
             raise SettingsError(f"cannot make the control socket {path}: {error.strerror}. Give --control.") from error
         path.chmod(0o600)
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Stops listening and removes the socket."""
-        self._context.term()
-        self._thread.join(timeout=5.0)
+        """Stops listening and removes the socket; does not wait for a policy that is being loaded."""
+        self._closing = True
+        self._thread.join(timeout=2.0)
+        if not self._thread.is_alive():
+            self._context.term()
         self._path.unlink(missing_ok=True)
 
     def _run(self) -> None:
-        with contextlib.suppress(zmq.ContextTerminated), self._socket as socket:
-            while True:
-                socket.send(msgspec.msgpack.encode(self._carried_out(socket.recv())))
+        with self._socket as socket:
+            while not self._closing:
+                if socket.poll(POLL_MS):
+                    socket.send(msgspec.msgpack.encode(self._carried_out(socket.recv())))
 
     def _carried_out(self, message: bytes) -> Answer:
         try:

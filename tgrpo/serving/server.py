@@ -27,6 +27,16 @@ from tgrpo.wire import Act, Card, Chunk, Hello, Message, Ping, Pong, Refusal, St
 log = logging.getLogger(__name__)
 AT_A_TIME = 64
 """Messages that are read before answers are sent."""
+OPTIONS = {
+    zmq.LINGER: 0,
+    zmq.MAXMSGSIZE: wire.MAX_BYTES,
+    zmq.HANDSHAKE_IVL: 1000,
+    zmq.RCVHWM: 8,
+    zmq.SNDHWM: 16,
+    zmq.ROUTER_MANDATORY: 1,  # so that an answer that cannot be delivered is counted
+    zmq.HEARTBEAT_IVL: 2000,
+    zmq.HEARTBEAT_TIMEOUT: 10_000,
+}
 
 
 @dataclass(frozen=True)
@@ -70,47 +80,49 @@ class Server:
         try:
             self._socket = self._listen(host, port, keys)
         except BaseException:
-            self._context.destroy(linger=0)
+            self._context.term()
             raise
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._clocks = Clocks()
         self._outbox: deque[tuple[bytes, list[wire.Buffer]]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._waking = threading.Lock()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="socket", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Sends what is decided already and stops listening; the core goes on."""
-        self._closing = True
-        os.eventfd_write(self._wake, 1)
+        with self._waking:
+            if self._closing:
+                return
+            self._closing = True
+            os.eventfd_write(self._wake, 1)
         self._thread.join(timeout=5.0)
-        self._context.destroy(linger=0)
+        self._context.term()
+        os.close(self._wake)
         if self._gatekeeper is not None:
             self._gatekeeper.join()
 
     def _listen(self, host: str, port: int, keys_: ServerKeys | None) -> zmq.Socket[bytes]:
         socket = self._context.socket(zmq.ROUTER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, wire.MAX_BYTES)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, 1000)
-        socket.setsockopt(zmq.RCVHWM, 8)
-        socket.setsockopt(zmq.SNDHWM, 16)
-        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # so that an answer that cannot be delivered is counted
-        socket.setsockopt(zmq.HEARTBEAT_IVL, 2000)
-        socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 10_000)
-        if keys_ is not None and self._allowed is not None:
-            socket.curve_server = True
-            socket.curve_secretkey = keys.secret_key(keys_.secret)
-            socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
-            self._gatekeeper = Gatekeeper(self._context, self._allowed)
         try:
+            for option, value in OPTIONS.items():
+                socket.setsockopt(option, value)
+            if keys_ is not None and self._allowed is not None:
+                socket.curve_server = True
+                socket.curve_secretkey = keys.secret_key(keys_.secret)
+                socket.setsockopt(zmq.ZAP_DOMAIN, DOMAIN)
+                self._gatekeeper = Gatekeeper(self._context, self._allowed)
             socket.bind(f"tcp://{host}:{port or '*'}")
         except zmq.ZMQError as error:
             socket.close()
             taken = error.errno == errno.EADDRINUSE
             why = f"in use{owner_of_port(port)}. Stop that, or choose another --port" if taken else f"{error.strerror}"
             raise SettingsError(f"cannot listen on {host}:{port}: {why}.") from error
+        except BaseException:
+            socket.close()
+            raise
         return socket
 
     def _run(self) -> None:
@@ -126,7 +138,6 @@ class Server:
                 self._receive()
         self._send_answers()
         self._socket.close()
-        os.close(self._wake)
 
     def _receive(self) -> None:
         for _ in range(AT_A_TIME):
@@ -225,8 +236,10 @@ class Server:
         """Hands a reply to the thread of the socket."""
         frames = wire.encode(message, buffers or [], checked=self._allowed is None)
         self._outbox.append((identity, frames))
-        if threading.current_thread() is not self._thread and not self._closing:
-            os.eventfd_write(self._wake, 1)
+        if threading.current_thread() is not self._thread:
+            with self._waking:
+                if not self._closing:
+                    os.eventfd_write(self._wake, 1)
 
     def _send_answers(self) -> None:
         while self._outbox:
