@@ -97,7 +97,9 @@ def _noise(rng: random.Random, frames: Frames) -> None:
 
 def _nest(rng: random.Random, frames: Frames) -> None:
     if frames:
-        deep = rng.choice((b"\x91", b"\x81\xa1a", b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff")) * rng.randint(1, 9000)
+        deep = rng.choice((b"\x91", b"\x81\xa1a", b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff")) * rng.randint(
+            1, 9000
+        )
         frames[0] = frames[0][:12] + deep
 
 

@@ -32,8 +32,7 @@ CONNECTIONS = 32
 MAX_ITEMS = 512
 """Most numbers, texts and containers in one message; arrays count as one each."""
 PREFIX = "observation/"
-_Array = dict[bytes, bool | int | str | bytes | list[int]]
-_DECODER = msgspec.msgpack.Decoder(dict[str, str | _Array])
+_DECODER = msgspec.msgpack.Decoder(dict[str, Any])
 _SIZES = {
     0xC0: 0, 0xC2: 0, 0xC3: 0, 0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2, 0xD2: 4, 0xD3: 8,
 }  # fmt: skip
@@ -147,13 +146,15 @@ def read(message: str | bytes) -> dict[str, str | NDArray[Any]]:
         raise WireError(f"malformed message: {error}.") from error
 
 
-def _read(value: str | _Array) -> str | NDArray[Any]:
+def _read(value: Any) -> str | NDArray[Any]:
     if isinstance(value, str):
         return value
-    data, dtype, shape = value.get(b"data"), value.get(b"dtype"), value.get(b"shape")
-    known = {b"__ndarray__", b"data", b"dtype", b"shape"}
-    if value.keys() != known or not (isinstance(data, bytes) and isinstance(dtype, str) and isinstance(shape, list)):
-        raise WireError("an array has __ndarray__, data, dtype and shape.")
+    if not isinstance(value, dict) or value.keys() != {b"__ndarray__", b"data", b"dtype", b"shape"}:
+        raise WireError("a value is a text or an array with __ndarray__, data, dtype and shape.")
+    data, dtype, shape = value[b"data"], value[b"dtype"], value[b"shape"]
+    whole = isinstance(shape, list) and all(type(size) is int for size in shape)
+    if not (isinstance(data, bytes) and isinstance(dtype, str) and whole):
+        raise WireError("an array has bytes as data, a text as dtype and whole numbers as shape.")
     return gateway.array(data, dtype, shape)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import threading
 from typing import Annotated, Any
 
 import msgspec
@@ -68,7 +69,7 @@ class OpenVlaGateway:
         except (WireError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             self._core.counters.add("damaged")
             return failure(400, "invalid", f"{error}")
-        outcome = gateway.ask(self._core, question, observation, self._deadline_ms)
+        outcome = gateway.ask(self._core, threading.get_ident(), observation, self._deadline_ms)
         if isinstance(outcome, Refused):
             return failure(STATUS.get(outcome.code, 500), outcome.code, outcome.message)
         actions = outcome.chunk.actions

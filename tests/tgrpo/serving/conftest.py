@@ -33,7 +33,7 @@ class Obedient:
         self.batches.append([one.instruction for one in observations])
         if len(observations) > self.largest:
             raise MemoryError(f"{len(observations)} do not fit")
-        time.sleep(max(float((one.instruction.split("sleep ") + ["0"])[1]) for one in observations))
+        time.sleep(max(float([*one.instruction.split("sleep "), "0"][1]) for one in observations))
         if any("raise" in one.instruction for one in observations):
             raise ZeroDivisionError("secret of the server")
         return [self._one(row, one, temperature) for row, one in enumerate(observations)]

@@ -155,7 +155,9 @@ def test_seeds_count_up_and_repeat(make_server, connect, show):
     assert np.array_equal(again, runs[0][1])
 
 
-@pytest.mark.parametrize(("instruction", "match"), [("nan", "not finite"), ("shape", "shape"), ("raise", "ZeroDivision")])
+@pytest.mark.parametrize(
+    ("instruction", "match"), [("nan", "not finite"), ("shape", "shape"), ("raise", "ZeroDivision")]
+)
 def test_a_failing_policy_is_named_without_its_secrets(make_server, connect, show, instruction, match):
     client = connect(make_server().address)
     with pytest.raises(PolicyError, match=match) as caught:
@@ -237,7 +239,12 @@ def test_a_server_that_babbles_does_not_stretch_the_deadline(puppet, connect, sh
     def reply(request):
         if isinstance(request, wire.Hello):
             return [card(request, make_model())]
-        return (msg for _ in range(200) for msg in [chunk(request, 1.0, seq=request.seq + 1), [b"junk"]] if not time.sleep(0.005))
+        return (
+            msg
+            for _ in range(200)
+            for msg in [chunk(request, 1.0, seq=request.seq + 1), [b"junk"]]
+            if not time.sleep(0.005)
+        )
 
     client = connect(puppet(reply).address)
     client.hello(GENEROUS)
@@ -328,7 +335,9 @@ def test_a_server_that_comes_back(make_core, make_server, connect, show, free_po
 def test_busy_is_its_own_error(make_server, make_core, connect, show, until):
     core = make_core(quota=1, capacity=1)
     server = make_server(core)
-    others = [threading.Thread(target=connect(server.address).act, args=(show(0, "sleep 0.5"), GENEROUS)) for _ in range(2)]
+    others = [
+        threading.Thread(target=connect(server.address).act, args=(show(0, "sleep 0.5"), GENEROUS)) for _ in range(2)
+    ]
     others[0].start()
     assert until(lambda: core.busy_ms > 0)
     others[1].start()
@@ -345,7 +354,7 @@ def test_not_a_policy_server(connect, show, free_port):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         client = connect(f"tcp://127.0.0.1:{other.server_address[1]}")
-        with pytest.raises((HandshakeError, DeadlineError), match="policy server|tgrpo serve"):
+        with pytest.raises((HandshakeError, DeadlineError), match=r"policy server|tgrpo serve"):
             client.act(show(), 3000)
         other.shutdown()
 

@@ -32,7 +32,12 @@ def start(tmp_path):
         command = [sys.executable, "-m", "tgrpo.cli", "serve", str(folder), "--port", str(port)]
         command += ["--control", str(tmp_path / "run" / f"{port}.sock"), *words]
         process = subprocess.Popen(
-            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={"PYTHONUNBUFFERED": "1"}
+            command,
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env={"PYTHONUNBUFFERED": "1"},
         )
         processes.append(process)
         return process
@@ -55,7 +60,10 @@ def test_serves_until_it_is_told_to_stop(start, connect, free_port):
     with urllib.request.urlopen(f"http://127.0.0.1:{metrics}/metrics", timeout=20) as reply:
         text = reply.read().decode()
     assert "tgrpo_serve_answered_total 1" in text
-    assert all(re.fullmatch(r'# TYPE \w+ (counter|gauge)|\w+(\{version="[^"]+"\})? [\d.e+-]+', line) for line in text.splitlines())
+    assert all(
+        re.fullmatch(r'# TYPE \w+ (counter|gauge)|\w+(\{version="[^"]+"\})? [\d.e+-]+', line)
+        for line in text.splitlines()
+    )
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 0
     with pytest.raises(DeadlineError):

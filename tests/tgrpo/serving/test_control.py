@@ -83,7 +83,7 @@ def test_a_folder_that_others_may_enter_is_refused(make_core, tmp_path):
 
 
 def test_a_path_that_is_too_long(make_core, tmp_path):
-    with pytest.raises(SettingsError, match="control socket.*--control"):
+    with pytest.raises(SettingsError, match=r"control socket.*--control"):
         control.Control(make_core(), tmp_path / ("x" * 150) / "serve.sock")
 
 

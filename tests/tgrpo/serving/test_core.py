@@ -201,7 +201,7 @@ def test_a_policy_with_other_conventions_does_not_replace_one(make_model, make_c
     core = make_core(old)
     action = msgspec.structs.replace(old.policy.spec.action, gripper="open_positive")
     other = make_model("other@2", spec=msgspec.structs.replace(old.policy.spec, action=action))
-    with pytest.raises(SpecError, match="open_positive.*close_positive"):
+    with pytest.raises(SpecError, match=r"open_positive.*close_positive"):
         core.swap(other)
     with pytest.raises(SpecError, match="franka_stats"):
         core.swap(ServedModel(old.policy, "obedient", "obedient@3", "franka_stats"))

@@ -184,7 +184,7 @@ def test_what_is_no_key_is_refused(ring, content):
 
 
 def test_missing_files_are_named(tmp_path, make_core):
-    with pytest.raises(SettingsError, match="No such file.*tgrpo keys"):
+    with pytest.raises(SettingsError, match=r"No such file.*tgrpo keys"):
         keys.secret_key(tmp_path / "none.key")
     with pytest.raises(SettingsError, match="none"):
         Server(make_core(), keys=ServerKeys(tmp_path / "a.key", tmp_path / "none"))

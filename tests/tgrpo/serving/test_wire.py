@@ -1,5 +1,6 @@
 """The wire format: whatever arrives is a valid message or a WireError, and costs no more than it weighs."""
 
+import contextlib
 import io
 import resource
 import struct
@@ -114,7 +115,12 @@ def test_arbitrary_frames(frames, checked):
 
 
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=20) | st.binary(max_size=20),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats()
+    | st.text(max_size=20)
+    | st.binary(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=8,
 )
@@ -126,10 +132,8 @@ def test_arbitrary_values_in_a_header(field, value):
     frames = samples()[1]
     header = msgspec.msgpack.decode(frames[0][12:])
     header[field] = value
-    try:
+    with contextlib.suppress(WireError):
         wire.decode_request(sealed([frames[0][:12] + msgspec.msgpack.encode(header), *frames[1:]]))
-    except WireError:
-        pass
 
 
 def test_limits_hold_before_anything_is_allocated():
@@ -148,7 +152,9 @@ def test_limits_hold_before_anything_is_allocated():
         wire.encode(act(tensors), buffers)
 
 
-@pytest.mark.parametrize("claim", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff"])
+@pytest.mark.parametrize(
+    "claim", [b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff", b"\xc6\xff\xff\xff\xff", b"\xdb\xff\xff\xff\xff"]
+)
 def test_a_claim_of_four_billion_items_costs_nothing(claim):
     header = msgspec.msgpack.encode({"type": "act"})
     for place in (b"", b"\x82\xa4type\xa3act\xa7tensors", b"\x82\xa4type\xa3act\xa7session", header[:1]):
