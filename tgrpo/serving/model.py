@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ class ServedModel:
     version: str
     normalisation: str = UNSCALED
 
-    @property
+    @cached_property
     def contract(self) -> str:
         """Digest of the conventions that clients have agreed to."""
         return contract_of(self.policy.spec, self.normalisation)
