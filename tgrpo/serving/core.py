@@ -67,7 +67,10 @@ class Core:
     def submit(self, request: Request) -> None:
         """Takes a request; it is answered exactly once, perhaps at once, from any thread."""
         self.counters.add("requests")
-        if not self._queue.put(request):
+        if request.deadline < request.arrived:  # spent its time on the way, so it takes nobody's place
+            self.counters.add("expired")
+            request.answer(Refused("expired", "the deadline had passed when the request arrived."))
+        elif not self._queue.put(request):
             self.counters.add("busy")
             request.answer(
                 Refused("busy", "as many requests of this client, or in all, as the server takes are waiting.")

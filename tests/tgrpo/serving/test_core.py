@@ -138,6 +138,13 @@ def test_expired_requests_are_answered_and_not_computed(make_model, make_core, s
     assert core.counters.values()["expired"] == 1
 
 
+def test_requests_that_arrive_late_do_not_use_up_the_quota(make_core, show):
+    core = make_core(quota=1)
+    for _ in range(5):
+        assert ask(core, show(0), owner="a", seconds=-0.1).result(0.1).code == "expired"
+    assert isinstance(ask(core, show(0), owner="a").result(20), Decided)
+
+
 def test_slow_batches_do_not_refuse_everything_for_ever(make_core, show):
     core = make_core()
     assert isinstance(ask(core, show(0, "sleep 0.4")).result(20), Decided)
