@@ -45,6 +45,8 @@ EXTRAS = {
         "ros-kilted-lifecycle-msgs==2.3.0",
         "ros-kilted-ament-index-python==1.11.0",
     ],
+    # The gateway of `tgrpo serve` for clients of openpi; the server itself needs none.
+    "serve": ["websockets>=15"],
     "realsense": ["pyrealsense2>=2.55"],
     # colcon calls `setup.py develop`, which setuptools 80 removed.
     "test": [

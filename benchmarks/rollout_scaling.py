@@ -18,8 +18,9 @@ import msgspec
 
 from sim import loop
 from sim.libero import MAX_STEPS
-from sim.settings import PRESETS, TrainSettings, shipped
+from sim.settings import PRESETS, TrainSettings
 from sim.vector import WorkerPool, WorkerSettings
+from tgrpo.policies import shipped
 from tgrpo.types import RolloutGroup
 
 

@@ -15,8 +15,9 @@ from sim import film
 from sim.console import Bar
 from sim.libero import Mode, resolve_task, task_names
 from sim.rollout import Unit, UnitResult
-from sim.settings import Index, check_states, shipped, state_range, step_limit, worker_count
+from sim.settings import Index, check_states, state_range, step_limit, worker_count
 from sim.vector import WorkerPool, WorkerSettings
+from tgrpo.policies import shipped
 from tgrpo.record import eval_result, files
 from tgrpo.record.eval_result import EpisodeResult
 from tgrpo.record.provenance import collect as provenance

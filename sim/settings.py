@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-import tgrpo
 from sim import stock
 from sim.libero import MAX_STEPS, Mode, resolve_task, task_names
 from sim.rollout import Stop
-from tgrpo.errors import SettingsError, UnknownNameError
+from tgrpo.errors import SettingsError
 from tgrpo.learner import Count, LearnerSettings
 from tgrpo.rewards import load_stages
 from tgrpo.settings import Strict
 
-CHECKPOINTS = Path(tgrpo.__file__).parent / "checkpoints"
-"""Where the checkpoints that ship with the package lie."""
 Preset = Literal["fast", "paper"]
 Temperature = Annotated[float, msgspec.Meta(ge=0.05)]
 Index = Annotated[int, msgspec.Meta(ge=0)]
@@ -137,16 +133,3 @@ def step_limit(settings: Any) -> int:
 def worker_count(settings: Any) -> int:
     """Rollout processes: as set, or one for each core that this process may use."""
     return int(settings.workers) or len(os.sched_getaffinity(0))
-
-
-def shipped(name: str) -> Path:
-    """Folder of a checkpoint given by folder or by the name of one that ships with the package.
-
-    Raises:
-        UnknownNameError: There is neither.
-    """
-    inside = CHECKPOINTS / name
-    if not Path(name).exists() and not inside.is_dir():
-        names = sorted(folder.name for folder in CHECKPOINTS.glob("*") if folder.is_dir())
-        raise UnknownNameError("policy", name, [*names, "any checkpoint folder"])
-    return Path(name) if Path(name).exists() else inside

@@ -12,10 +12,10 @@ import tyro
 from rich.console import Console
 
 from sim.control import Control
-from sim.settings import PRESETS, TrainSettings, check, shipped, worker_count
+from sim.settings import PRESETS, TrainSettings, check, worker_count
 from sim.training import START, Training
 from tgrpo.errors import SettingsError, UnknownNameError
-from tgrpo.policies import load
+from tgrpo.policies import load, shipped
 from tgrpo.policies.tiny import TinyPolicy
 from tgrpo.record import files, provenance
 from tgrpo.record.run_folder import RunFolder

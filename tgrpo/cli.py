@@ -25,6 +25,9 @@ OWN = {
     "doctor": "tgrpo.doctor:main",
     "compare": "tgrpo.record.compare:main",
     "report": "tgrpo.record.report:main",
+    "serve": "tgrpo.serving.command:main",
+    "swap": "tgrpo.serving.control:main",
+    "keys": "tgrpo.keys:main",
 }
 SUMMARIES = {
     "train": "fine-tune a policy with TGRPO in LIBERO",
@@ -33,6 +36,9 @@ SUMMARIES = {
     "report": "write the HTML report of a run folder",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",
+    "serve": "serve a policy to robots and simulators",
+    "swap": "replace the policy of a running server",
+    "keys": "make keys for a server that others reach over the network",
     "doctor": "check this machine: rendering, packages, ROS, ports, disk",
 }
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

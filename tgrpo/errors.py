@@ -76,5 +76,21 @@ class PolicyError(TgrpoError, RuntimeError):
     """A policy answered with something that cannot be executed."""
 
 
+class DeadlineError(PolicyError, TimeoutError):
+    """A policy server did not answer in time, or found that it could not."""
+
+
+class BusyError(PolicyError):
+    """A policy server has as many requests of this client, or in all, as it takes."""
+
+
+class HandshakeError(TgrpoError, ConnectionError):
+    """A policy server and a client do not accept each other's keys, or the other side is no policy server."""
+
+
+class WireError(TgrpoError, ValueError):
+    """A message does not follow the schema of :mod:`tgrpo.wire`, is too large or was damaged on its way."""
+
+
 class RobotFault(TgrpoError, RuntimeError):  # noqa: N818  (a fault is what roboticists call it)
     """The robot reported a fault; nothing moves until a human has cleared it."""

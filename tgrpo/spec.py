@@ -74,3 +74,36 @@ def check_compatible(policy: ActionSpec, embodiment: ActionSpec) -> None:
             + "; ".join(differences)
             + ". Convert the policy's actions or choose a matching robot configuration."
         )
+
+
+class Embodiment(Strict, frozen=True):
+    """What a robot declares before it accepts actions of a policy."""
+
+    action: ActionSpec = ActionSpec()
+    observation: ObservationSpec = ObservationSpec()
+    """All cameras that the robot has, and what their pictures look like."""
+    normalisation: str | None = None
+    """Statistics that the policy must have been trained with; None accepts any."""
+
+
+def check_sees(policy: ObservationSpec, embodiment: ObservationSpec) -> None:
+    """Refuses a policy that must be shown what an embodiment does not have.
+
+    Raises:
+        SpecError: A camera is missing, or pictures or proprioception differ; the message lists every difference.
+    """
+    differences = [
+        f"{name}: policy {mine!r}, embodiment {theirs!r}"
+        for name in ("size", "flip")
+        if (mine := getattr(policy, name)) != (theirs := getattr(embodiment, name)) and policy.cameras
+    ]
+    if not set(policy.cameras) <= set(embodiment.cameras):
+        differences.append(f"cameras: policy {list(policy.cameras)}, embodiment {list(embodiment.cameras)}")
+    if policy.proprio and not embodiment.proprio:
+        differences.append("proprio: policy True, embodiment False")
+    if differences:
+        raise SpecError(
+            "the policy needs to see what the embodiment does not show: "
+            + "; ".join(differences)
+            + ". Choose a matching robot configuration."
+        )

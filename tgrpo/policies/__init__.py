@@ -9,6 +9,21 @@ from tgrpo.errors import CheckpointError, UnknownNameError
 from tgrpo.policies.base import Policy as Policy
 
 KINDS = ("tiny", "random", "replay")
+CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
+"""Where the checkpoints that ship with the package lie."""
+
+
+def shipped(name: str) -> Path:
+    """Folder of a checkpoint given by folder or by the name of one that ships with the package.
+
+    Raises:
+        UnknownNameError: There is neither.
+    """
+    inside = CHECKPOINTS / name
+    if not Path(name).exists() and not inside.is_dir():
+        names = sorted(folder.name for folder in CHECKPOINTS.glob("*") if folder.is_dir())
+        raise UnknownNameError("policy", name, [*names, "any checkpoint folder"])
+    return Path(name) if Path(name).exists() else inside
 
 
 def load(folder: str | Path) -> Policy:
