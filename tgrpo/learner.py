@@ -23,8 +23,7 @@ from tgrpo.algo.loss import clipped_objective
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import tokens
 from tgrpo.policies.adapters import Adapters
-from tgrpo.policies.tiny import TinyPolicy
-from tgrpo.policies.tiny_model import LORA_TARGETS
+from tgrpo.policies.trainable import Trainable
 from tgrpo.settings import Strict
 from tgrpo.types import RolloutGroup, Trajectory
 
@@ -90,9 +89,8 @@ class Update:
 class Batch:
     """The decisions of all groups with contrast, one row each."""
 
-    pictures: Tensor
-    prompt: Tensor
-    proprio: Tensor
+    inputs: tuple[Tensor, ...]
+    """What the policy looks at, as its ``collate`` has it."""
     chosen: Tensor
     """``(B, K, A)`` tokens."""
     acted: Tensor
@@ -104,7 +102,7 @@ class Batch:
     mask: Tensor
     """``(B, K)`` True for executed actions."""
     vision: Tensor | None = None
-    """Vision tokens ``(B, tokens, E)`` if the vision towers are not trained."""
+    """What the vision towers make of the pictures, if they are not trained."""
     reference: Tensor = field(default_factory=lambda: torch.empty(0))
     """Log-probabilities under the policy that training started from: of the tokens ``(B, K, A)``, or of all bins."""
 
@@ -116,10 +114,10 @@ class Learner:
     """Owns the trainable weights and the optimiser.
 
     Attributes:
-        policy: The policy in training; :meth:`export` saves it with its adapters merged.
+        policy: The policy in training; :meth:`export` saves it with what was trained.
     """
 
-    def __init__(self, policy: TinyPolicy, settings: LearnerSettings, *, temperature: float, seed: int) -> None:
+    def __init__(self, policy: Trainable, settings: LearnerSettings, *, temperature: float, seed: int) -> None:
         """Prepares training.
 
         Args:
@@ -132,7 +130,9 @@ class Learner:
         self.policy = policy
         self.settings = settings
         self._temperature = temperature
-        self._adapters = Adapters(policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, LORA_TARGETS)
+        self._adapters = Adapters(
+            policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, policy.lora_targets
+        )
         self._order = np.random.default_rng(seed)
         self._optimiser = torch.optim.AdamW(
             self._adapters.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -166,8 +166,8 @@ class Learner:
         return Update(**means, groups=len(groups), groups_skipped=skipped, reproduction_error=error)
 
     def export(self, folder: Path) -> None:
-        """Writes the policy with its adapters merged: a folder that loads anywhere without peft."""
-        self.policy.save(folder, self._adapters.merged_weights())
+        """Writes the policy with what was trained: a folder that ``tgrpo.policies.load`` finds."""
+        self.policy.save_trained(folder, self._adapters)
 
     def save_state(self, folder: Path, progress: Mapping[str, Any]) -> None:
         """Writes all that a resumed run needs to continue with the same losses, as safetensors and JSON.
@@ -224,13 +224,10 @@ class Learner:
             raise PolicyError(
                 "training needs tokens and log-probabilities of every chunk; sample at a temperature > 0."
             )
-        pictures, prompt, proprio = self.policy.collate([o for t in trajectories for o in t.observations])
         executed = torch.from_numpy(np.concatenate([t.executed for t in trajectories]))
         weights = [torch.full((len(t.executed),), 1.0 / (len(trajectories) * len(t.executed))) for t in trajectories]
         return Batch(
-            pictures,
-            prompt,
-            proprio,
+            self.policy.collate([o for t in trajectories for o in t.observations]),
             torch.from_numpy(np.stack(chosen)),
             torch.from_numpy(np.stack(acted)),
             torch.cat([row for _, rows in useful for row in rows]),
@@ -246,8 +243,7 @@ class Learner:
         """Adds what no step of this iteration changes: vision tokens of frozen towers, and the reference."""
         parts = torch.arange(len(batch)).split(self.settings.minibatch)
         if not self._adapters.trains_vision:
-            see = self.policy.model.see
-            vision = torch.cat([see(batch.pictures[part], batch.prompt[part]) for part in parts])
+            vision = torch.cat([self.policy.see(_rows(batch.inputs, part)) for part in parts])
             batch = replace(batch, vision=vision)
         with self._adapters.off():
             reference = torch.cat([self._log_probs(batch, part, {}) for part in parts])
@@ -257,14 +253,16 @@ class Learner:
 
     def _current(self, batch: Batch, part: Tensor) -> Tensor:
         """Log-probabilities of all bins under the policy as it is now ``(B, K, A, V)`` [nat]."""
+        if not self.policy.merges:
+            return self._log_probs(batch, part, {})
         with self._adapters.merged() as weights:
             return self._log_probs(batch, part, weights)
 
     def _log_probs(self, batch: Batch, part: Tensor, weights: dict[str, Tensor]) -> Tensor:
         """Log-probabilities of all bins for some rows, with ``weights`` in the place of the network's own."""
         vision = None if batch.vision is None else batch.vision[part]
-        inputs = (batch.pictures[part], batch.prompt[part], batch.proprio[part], vision)
-        logits = torch.func.functional_call(self.policy.model, weights, inputs)
+        inputs = _rows(batch.inputs, part)
+        logits = self.policy.logits(inputs, batch.chosen[part], vision=vision, weights=weights)
         return tokens.log_probs_of_bins(logits, self._temperature)
 
     @torch.no_grad()
@@ -306,3 +304,7 @@ class Learner:
             "entropy": float(entropy.detach()),
             "grad_norm": float(norm),
         }
+
+
+def _rows(inputs: tuple[Tensor, ...], part: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor[part] for tensor in inputs)

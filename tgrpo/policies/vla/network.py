@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding
@@ -60,6 +62,7 @@ class Network(nn.Module):
         """
         super().__init__()
         self.has_film = film
+        self._saves_memory = False
         self.vision_backbone = VisionBackbone(towers, llama.hidden_size if film else None)
         self.projector = Projector(towers[0].width + towers[1].width, llama.hidden_size)
         self.language_model = LlamaForCausalLM(llama)
@@ -82,6 +85,13 @@ class Network(nn.Module):
         with torch.device("cpu"):
             fresh = LlamaRotaryEmbedding(self.language_model.config)
         self.language_model.model.rotary_emb = fresh.to(self.device)
+
+    def save_memory(self) -> None:
+        """From now on, passes with gradients keep one activation for each layer and compute the others again."""
+        self._saves_memory = True
+        for layer in self.language_model.model.layers:
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
 
     def see(self, pixel_values: Tensor, language: Tensor | None = None) -> Tensor:
         """Vision features ``(B, I * 256, F)``; arguments as for :class:`VisionBackbone`."""
@@ -142,6 +152,9 @@ class Network(nn.Module):
         return functional.linear(hidden, rows)
 
     def _trunk(self, embeddings: Tensor, mask: Tensor, places: Tensor, cache: Cache | None) -> Tensor:
+        # transformers checkpoints layers "in training"; nothing else depends on it here, there is no dropout.
+        for layer in self.language_model.model.layers:
+            layer.training = self._saves_memory and torch.is_grad_enabled() and cache is None
         output = self.language_model.model(
             inputs_embeds=embeddings,
             attention_mask=mask,
