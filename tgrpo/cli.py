@@ -24,6 +24,7 @@ GROUP = "tgrpo.commands"
 OWN = {
     "doctor": "tgrpo.doctor:main",
     "compare": "tgrpo.record.compare:main",
+    "convert": "tgrpo.policies.vla.convert:main",
     "report": "tgrpo.record.report:main",
 }
 SUMMARIES = {
@@ -33,6 +34,7 @@ SUMMARIES = {
     "report": "write the HTML report of a run folder",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",
+    "convert": "convert component files of OpenVLA-OFT to safetensors",
     "doctor": "check this machine: rendering, packages, ROS, ports, disk",
 }
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

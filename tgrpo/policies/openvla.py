@@ -176,7 +176,7 @@ class OpenVLA:
 
         Args:
             action_ids: ``(..., A)``.
-            key: Name of the data set, also without its ``_no_noops`` ending; None if there is only one.
+            key: Name of the data set, also without its ``_no_noops`` ending; None if it makes no difference.
 
         Raises:
             UnknownNameError: There are no statistics of that name.

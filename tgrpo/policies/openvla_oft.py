@@ -260,7 +260,7 @@ class OpenVLAOFT:
         Args:
             prompt_ids: As for :meth:`chunk_hidden`.
             pixel_values: Pictures.
-            key: Name of the data set, also without its ``_no_noops`` ending; None if there is only one.
+            key: Name of the data set, also without its ``_no_noops`` ending; None if it makes no difference.
             proprio: ``(B, 8)`` in the data set's units.
             prompt_mask: As for :meth:`chunk_hidden`.
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 from transformers.models.llama.configuration_llama import LlamaConfig
 
-from tgrpo.errors import CheckpointError, UnknownNameError
+from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError
 from tgrpo.policies.vla.statistics import Statistics
 from tgrpo.settings import Strict
 
@@ -117,13 +117,19 @@ def choose_key(statistics: dict[str, Statistics], key: str | None) -> str:
 
     Args:
         statistics: All that the folder has.
-        key: The wanted one, also without its ``_no_noops`` ending; None if there is only one.
+        key: The wanted one, also without its ``_no_noops`` ending; None if it makes no difference.
 
     Raises:
-        UnknownNameError: There is no such data set, or there are several to choose from.
+        UnknownNameError: There is no such data set.
+        SettingsError: There are several that differ.
     """
-    if key is None and len(statistics) == 1:
-        return next(iter(statistics))
+    if key is None and statistics:
+        first, *others = statistics
+        if any(statistics[first] != statistics[other] for other in others):
+            raise SettingsError(
+                f"the checkpoint has statistics of several data sets; choose a key of {list(statistics)}."
+            )
+        return first
     for name in (key, f"{key}_no_noops"):
         if name in statistics:
             return str(name)

@@ -34,6 +34,15 @@ class Range:
         for values in (self.low, self.high, self.mask):
             values.setflags(write=False)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether another range has the same numbers."""
+        if not isinstance(other, Range):
+            return NotImplemented
+        pairs = ((self.low, other.low), (self.high, other.high), (self.mask, other.mask))
+        return all(np.array_equal(mine, theirs) for mine, theirs in pairs)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def expand(self, values: ArrayLike, epsilon: float = 0.0) -> FloatArray:
         """Values ``(..., A)`` in ``[-1, 1]`` in the data set's own units."""
         inner = np.asarray(values, np.float64)
@@ -47,7 +56,7 @@ class Range:
         return np.clip(np.where(self.mask, inner, outer), -1.0, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Statistics:
     """Ranges of one data set."""
 
