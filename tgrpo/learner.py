@@ -291,7 +291,12 @@ class Learner:
         divergences = kl.k3(log_probs, reference) if settings.kl_estimator == "k3" else kl.exact(everything, reference)
         divergence = divergences[mask].mean()
         entropy = kl.entropy(everything)[mask].mean()
-        loss = objective.loss + settings.kl * divergence - settings.entropy * entropy
+        loss = objective.loss
+        # A term without weight stays out: 0 times an infinite divergence would be no number.
+        if settings.kl:
+            loss = loss + settings.kl * divergence
+        if settings.entropy:
+            loss = loss - settings.entropy * entropy
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._adapters.parameters(), settings.max_grad_norm or float("inf"))

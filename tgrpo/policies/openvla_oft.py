@@ -124,11 +124,7 @@ class OpenVLAOFT:
 
     def preprocess(self, images_uint8: NDArray[np.uint8] | Tensor) -> Tensor:
         """Pictures ``(B, H, W, 3)`` or ``(B, I, H, W, 3)`` as the towers want them ``(B, 6 I, 224, 224)``."""
-        batch = torch.as_tensor(images_uint8)
-        if batch.dim() == 5:
-            pixels = self.folder.normaliser(batch.flatten(0, 1))
-            return pixels.reshape(len(batch), -1, *pixels.shape[2:])
-        return self.folder.normaliser(batch)
+        return self.folder.normaliser(images_uint8)
 
     def chunk_hidden(
         self,

@@ -68,7 +68,7 @@ class Normaliser:
         return result
 
     def __call__(self, pictures: NDArray[np.uint8] | Tensor) -> Tensor:
-        """Pictures ``(B, H, W, 3)`` to ``(B, 6, 224, 224)``, DINOv2's channels first.
+        """Pictures ``(B, H, W, 3)`` or ``(B, I, H, W, 3)`` to ``(B, 6 I, 224, 224)``, DINOv2's channels first.
 
         Pictures of another size are resized bicubically, as the official processor does.
 
@@ -76,6 +76,9 @@ class Normaliser:
             PolicyError: They are not 8-bit RGB pictures.
         """
         batch = torch.as_tensor(pictures)
+        if batch.dim() == 5:
+            pixels = self(batch.flatten(0, 1))
+            return pixels.reshape(len(batch), -1, *pixels.shape[2:])
         if batch.dtype != torch.uint8 or batch.dim() != 4 or batch.shape[-1] != 3:
             raise PolicyError(f"pictures must be uint8 of shape (B, H, W, 3), got {batch.dtype} {tuple(batch.shape)}.")
         if batch.shape[1:3] != (SIZE, SIZE):
