@@ -18,6 +18,7 @@ EXTRAS = {
         "transformers>=5,<6",
         "peft>=0.19",
         "safetensors>=0.5",
+        "tokenizers>=0.21",
         "tensorboard>=2.18",
         "av>=15",
         "jinja2>=3.1",

@@ -15,8 +15,8 @@ from sim.control import Control
 from sim.settings import PRESETS, TrainSettings, check, worker_count
 from sim.training import START, Training
 from tgrpo.errors import SettingsError, UnknownNameError
-from tgrpo.policies import load, shipped
-from tgrpo.policies.tiny import TinyPolicy
+from tgrpo.policies import shipped
+from tgrpo.policies.trainable import Trainable, load_trainable
 from tgrpo.record import files, provenance
 from tgrpo.record.run_folder import RunFolder
 from tgrpo.settings import from_builtins, to_builtins, validated
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def startable(settings: TrainSettings) -> TinyPolicy:
+def startable(settings: TrainSettings) -> Trainable:
     """The policy to start from, once everything is known to fit together.
 
     Raises:
@@ -81,9 +81,7 @@ def startable(settings: TrainSettings) -> TinyPolicy:
         CheckpointError: The policy cannot be read.
     """
     check(validated(settings))
-    policy = load(shipped(settings.policy))
-    if not isinstance(policy, TinyPolicy):
-        raise SettingsError(f"{settings.policy} is a {type(policy).__name__}, which has nothing to train.")
+    policy = load_trainable(shipped(settings.policy))
     check_compatible(policy.spec.action, ActionSpec())
     if settings.execute > policy.spec.chunk:
         raise SettingsError(f"execute is {settings.execute}, but the policy decides {policy.spec.chunk} actions.")

@@ -24,7 +24,7 @@ from sim.settings import TrainSettings, state_range, step_limit, worker_count
 from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
 from tgrpo.errors import CheckpointError
 from tgrpo.learner import Learner
-from tgrpo.policies.tiny import TinyPolicy
+from tgrpo.policies.trainable import load_trainable
 from tgrpo.record import eval_result, files, provenance, report, stats
 from tgrpo.record.metrics import MetricsWriter
 from tgrpo.record.run_folder import RunFolder, State
@@ -98,7 +98,7 @@ class Training:
         settings = self.settings
         # An update runs while the workers wait, so it may have their cores.
         torch.set_num_threads(worker_count(settings))
-        policy = TinyPolicy.load(self.run.path / START)
+        policy = load_trainable(self.run.path / START)
         policy.exploration = settings.exploration
         self.learner = Learner(policy, settings.learner, temperature=settings.temperature, seed=settings.seed)
         if self.run.checkpoints():

@@ -24,6 +24,7 @@ GROUP = "tgrpo.commands"
 OWN = {
     "doctor": "tgrpo.doctor:main",
     "compare": "tgrpo.record.compare:main",
+    "convert": "tgrpo.policies.vla.convert:main",
     "report": "tgrpo.record.report:main",
     "serve": "tgrpo.serving.command:main",
     "swap": "tgrpo.serving.control:main",
@@ -39,6 +40,7 @@ SUMMARIES = {
     "serve": "serve a policy to robots and simulators",
     "swap": "replace the policy of a running server",
     "keys": "make keys for a server that others reach over the network",
+    "convert": "convert component files of OpenVLA-OFT to safetensors",
     "doctor": "check this machine: rendering, packages, ROS, ports, disk",
 }
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

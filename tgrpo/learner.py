@@ -23,8 +23,7 @@ from tgrpo.algo.loss import clipped_objective
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import blocks, tokens
 from tgrpo.policies.adapters import Adapters
-from tgrpo.policies.tiny import TinyPolicy
-from tgrpo.policies.tiny_model import LORA_TARGETS
+from tgrpo.policies.trainable import Trainable
 from tgrpo.settings import Strict
 from tgrpo.types import RolloutGroup, Trajectory
 
@@ -90,9 +89,8 @@ class Update:
 class Batch:
     """The decisions of all groups with contrast, one row each."""
 
-    pictures: Tensor
-    prompt: Tensor
-    proprio: Tensor
+    inputs: tuple[Tensor, ...]
+    """What the policy looks at, as its ``collate`` has it."""
     chosen: Tensor
     """``(B, K, A)`` tokens."""
     acted: Tensor
@@ -104,7 +102,7 @@ class Batch:
     mask: Tensor
     """``(B, K)`` True for executed actions."""
     vision: Tensor | None = None
-    """Vision tokens ``(B, tokens, E)`` if the vision towers are not trained."""
+    """What the vision towers make of the pictures, if they are not trained."""
     reference: Tensor = field(default_factory=lambda: torch.empty(0))
     """Log-probabilities under the policy that training started from: of the tokens ``(B, K, A)``, or of all bins."""
 
@@ -116,10 +114,10 @@ class Learner:
     """Owns the trainable weights and the optimiser.
 
     Attributes:
-        policy: The policy in training; :meth:`export` saves it with its adapters merged.
+        policy: The policy in training; :meth:`export` saves it with what was trained.
     """
 
-    def __init__(self, policy: TinyPolicy, settings: LearnerSettings, *, temperature: float, seed: int) -> None:
+    def __init__(self, policy: Trainable, settings: LearnerSettings, *, temperature: float, seed: int) -> None:
         """Prepares training.
 
         Args:
@@ -132,7 +130,9 @@ class Learner:
         self.policy = policy
         self.settings = settings
         self._temperature = temperature
-        self._adapters = Adapters(policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, LORA_TARGETS)
+        self._adapters = Adapters(
+            policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, policy.lora_targets
+        )
         self._order = np.random.default_rng(seed)
         self._optimiser = torch.optim.AdamW(
             self._adapters.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -166,8 +166,8 @@ class Learner:
         return Update(**means, groups=len(groups), groups_skipped=skipped, reproduction_error=error)
 
     def export(self, folder: Path) -> None:
-        """Writes the policy with its adapters merged: a folder that loads anywhere without peft."""
-        self.policy.save(folder, self._adapters.merged_weights())
+        """Writes the policy with what was trained: a folder that ``tgrpo.policies.load`` finds."""
+        self.policy.save_trained(folder, self._adapters)
 
     def save_state(self, folder: Path, progress: Mapping[str, Any]) -> None:
         """Writes all that a resumed run needs to continue with the same losses, as safetensors and JSON.
@@ -224,13 +224,10 @@ class Learner:
             raise PolicyError(
                 "training needs tokens and log-probabilities of every chunk; sample at a temperature > 0."
             )
-        pictures, prompt, proprio = self.policy.collate([o for t in trajectories for o in t.observations])
         executed = torch.from_numpy(np.concatenate([t.executed for t in trajectories]))
         weights = [torch.full((len(t.executed),), 1.0 / (len(trajectories) * len(t.executed))) for t in trajectories]
         return Batch(
-            pictures,
-            prompt,
-            proprio,
+            self.policy.collate([o for t in trajectories for o in t.observations]),
             torch.from_numpy(np.stack(chosen)),
             torch.from_numpy(np.stack(acted)),
             torch.cat([row for _, rows in useful for row in rows]),
@@ -255,11 +252,12 @@ class Learner:
         return replace(batch, reference=reference)
 
     def _see(self, batch: Batch, part: Tensor) -> Tensor:
-        rows = blocks.whole(part)
-        return self.policy.model.see(batch.pictures[rows], batch.prompt[rows])[: len(part)]
+        return self.policy.see(_rows(batch.inputs, blocks.whole(part)))[: len(part)]
 
     def _current(self, batch: Batch, part: Tensor) -> Tensor:
         """Log-probabilities of all bins under the policy as it is now ``(B, K, A, V)`` [nat]."""
+        if not self.policy.merges:
+            return self._log_probs(batch, part, {})
         with self._adapters.merged() as weights:
             return self._log_probs(batch, part, weights)
 
@@ -267,8 +265,8 @@ class Learner:
         """Log-probabilities of all bins for some rows, with ``weights`` in the place of the network's own."""
         rows = blocks.whole(part)
         vision = None if batch.vision is None else batch.vision[rows]
-        inputs = (batch.pictures[rows], batch.prompt[rows], batch.proprio[rows], vision)
-        logits = torch.func.functional_call(self.policy.model, weights, inputs)[: len(part)]
+        inputs = _rows(batch.inputs, rows)
+        logits = self.policy.logits(inputs, batch.chosen[rows], vision=vision, weights=weights)[: len(part)]
         return tokens.log_probs_of_bins(logits, self._temperature)
 
     @torch.no_grad()
@@ -297,7 +295,12 @@ class Learner:
         divergences = kl.k3(log_probs, reference) if settings.kl_estimator == "k3" else kl.exact(everything, reference)
         divergence = divergences[mask].mean()
         entropy = kl.entropy(everything)[mask].mean()
-        loss = objective.loss + settings.kl * divergence - settings.entropy * entropy
+        loss = objective.loss
+        # A term without weight stays out: 0 times an infinite divergence would be no number.
+        if settings.kl:
+            loss = loss + settings.kl * divergence
+        if settings.entropy:
+            loss = loss - settings.entropy * entropy
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self._adapters.parameters(), settings.max_grad_norm or float("inf"))
@@ -310,3 +313,7 @@ class Learner:
             "entropy": float(entropy.detach()),
             "grad_norm": float(norm),
         }
+
+
+def _rows(inputs: tuple[Tensor, ...], part: Tensor) -> tuple[Tensor, ...]:
+    return tuple(tensor[part] for tensor in inputs)

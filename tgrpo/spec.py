@@ -41,7 +41,8 @@ class ObservationSpec(Strict, frozen=True):
     size: Positive = 224
     """Height and width of each picture [px]."""
     flip: Literal["none", "left_right"] = "none"
-    """``left_right`` mirrors the upright picture, as OpenVLA's LIBERO checkpoints expect."""
+    """``left_right``: the policy mirrors the upright picture it is shown, as OpenVLA's LIBERO checkpoints expect. It
+    does so itself; whoever shows pictures always shows them upright."""
     proprio: bool = False
     """Whether proprioception ``(8,)`` is needed."""
 

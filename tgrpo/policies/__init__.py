@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from tgrpo.errors import CheckpointError, UnknownNameError
 from tgrpo.policies.base import Policy as Policy
 
-KINDS = ("tiny", "random", "replay")
+KINDS = ("tiny", "random", "replay", "openvla", "openvla_oft")
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 """Where the checkpoints that ship with the package lie."""
 
@@ -30,25 +31,36 @@ def load(folder: str | Path) -> Policy:
     """Loads the policy of a checkpoint folder.
 
     Args:
-        folder: A folder with a ``policy.json``.
+        folder: A folder with a ``policy.json``, or an official one of OpenVLA.
 
     Raises:
         CheckpointError: The folder is not a checkpoint or its weights are damaged.
         UnknownNameError: It holds a kind of policy that this version does not know.
     """
     path = Path(folder)
-    try:
-        kind = json.loads((path / "policy.json").read_text(encoding="utf-8"))["kind"]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise CheckpointError(f"{path} is not a checkpoint: it has no policy.json.") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{path / 'policy.json'} is damaged: {error!r}.") from error
+    kind = _kind(path)
     if kind == "tiny":
         from tgrpo.policies.tiny import TinyPolicy
 
         return TinyPolicy.load(path)
+    if kind in ("openvla", "openvla_oft"):
+        from tgrpo.policies.openvla_policy import VlaPolicy
+
+        return VlaPolicy.load(path)
     if kind in KINDS:
         from tgrpo.policies.simple import RandomPolicy, ReplayPolicy
 
         return RandomPolicy.load(path) if kind == "random" else ReplayPolicy.load(path)
     raise UnknownNameError("kind of policy", kind, KINDS)
+
+
+def _kind(path: Path) -> Any:
+    """What ``policy.json`` says; a folder without one may be an official one of OpenVLA."""
+    if not (path / "policy.json").exists() and (path / "config.json").exists():
+        return "openvla"
+    try:
+        return json.loads((path / "policy.json").read_text(encoding="utf-8"))["kind"]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise CheckpointError(f"{path} is not a checkpoint: it has no policy.json.") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path / 'policy.json'} is damaged: {error!r}.") from error

@@ -27,6 +27,9 @@ class Adapters:
 
     Attributes:
         trains_vision: Whether training changes what the vision towers see; if not, their output can be kept.
+        rank: Of the low-rank adapters; None if every weight is trained.
+        alpha: Scale of the adapters times ``rank``.
+        targets: Regular expression of the names of the layers that have one.
     """
 
     def __init__(self, model: nn.Module, kind: AdapterKind, rank: int, alpha: int, targets: str) -> None:
@@ -42,6 +45,9 @@ class Adapters:
         self._model = model
         self._reference: dict[str, Tensor] = {}
         self.trains_vision = kind == "full"
+        self.rank = None if kind == "full" else rank
+        self.alpha = alpha
+        self.targets = targets
         if kind == "full":
             self._reference = {name: value.detach().clone() for name, value in model.named_parameters()}
             self._trained = dict(model.named_parameters())
@@ -52,6 +58,9 @@ class Adapters:
             config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=0.0, target_modules=targets)
             inject_adapter_in_model(config, model, adapter_name=NAME)
             self._trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+            for value in self._trained.values():
+                # An optimiser step would be lost in the rounding of half precision, in which a base may be.
+                value.data = value.data.float()
 
     def parameters(self) -> list[nn.Parameter]:
         """The weights that training changes."""

@@ -16,13 +16,14 @@ from torch import Tensor
 
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import bins, blocks, tokens
+from tgrpo.policies.adapters import Adapters
 from tgrpo.policies.prompt import encode_prompt
-from tgrpo.policies.tiny_model import TinyConfig, TinyModel
+from tgrpo.policies.streams import Exploration, Streams
+from tgrpo.policies.tiny_model import LORA_TARGETS, TinyConfig, TinyModel
 from tgrpo.settings import Strict, from_builtins
 from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, Observation
 
-Exploration = Literal["token", "chunk"]
 WEIGHTS = "model.safetensors"
 
 
@@ -43,12 +44,17 @@ class TinyPolicy:
             ``chunk`` draws one quantile for each action dimension and uses it for all ``K`` actions: each
             token keeps its own distribution, but a chunk leans one way as a whole and its gripper switches
             at most once.
+        lora_targets: Names of the linear layers that get an adapter.
+        merges: Exported policies have their adapters merged.
     """
+
+    lora_targets = LORA_TARGETS
+    merges = True
 
     def __init__(self, model: TinyModel, exploration: Exploration = "token") -> None:
         self.model = model.eval()
         self.exploration = exploration
-        self._streams: list[np.random.Generator] = []
+        self._streams = Streams()
 
     @property
     def spec(self) -> PolicySpec:
@@ -57,7 +63,7 @@ class TinyPolicy:
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Starts one episode for each row, with its own stream of random numbers."""
-        self._streams = [np.random.default_rng(seed) for seed in seeds]
+        self._streams.reset(seeds)
 
     @torch.no_grad()
     def act(
@@ -71,7 +77,9 @@ class TinyPolicy:
             rows_of_blocks = blocks.whole(torch.arange(len(observations)))
             logits = self.model(*(part[rows_of_blocks] for part in inputs))[: len(observations)]
             everything = tokens.log_probs_of_bins(logits, temperature)
-            chosen = tokens.sample(everything, self._quantiles(range(len(observations)) if rows is None else rows))
+            wanted = range(len(observations)) if rows is None else rows
+            chunk, dims = self.spec.chunk, self.spec.action.dims
+            chosen = tokens.sample(everything, self._streams.quantiles(wanted, chunk, dims, self.exploration))
             log_probs = list(tokens.gather(everything, chosen).numpy())
         picked = chosen.numpy()
         return [
@@ -98,6 +106,29 @@ class TinyPolicy:
         padded = np.array([[*prompt, *[0] * (longest - len(prompt))] for prompt in prompts])
         proprio = np.stack([_proprio(observation) for observation in observations])
         return torch.from_numpy(pictures), torch.from_numpy(padded), torch.from_numpy(proprio)
+
+    def prepare_training(self) -> None:
+        """Nothing is left to do; see :class:`tgrpo.policies.trainable.Trainable`, also for the next two."""
+
+    def see(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Vision tokens ``(B, tokens, E)`` of a batch."""
+        return self.model.see(*inputs[:2])
+
+    def logits(
+        self,
+        inputs: tuple[Tensor, ...],
+        chosen: Tensor,
+        *,
+        vision: Tensor | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits ``(B, K, A, V)``; all tokens are decided at once, so ``chosen`` is not looked at."""
+        logits: Tensor = torch.func.functional_call(self.model, dict(weights or {}), (*inputs, vision))
+        return logits
+
+    def save_trained(self, folder: Path, adapters: Adapters) -> None:
+        """Writes the policy with its adapters merged: a folder that loads anywhere without peft."""
+        self.save(folder, adapters.merged_weights())
 
     def save(self, folder: Path, weights: Mapping[str, Tensor] | None = None) -> None:
         """Writes ``policy.json`` and ``model.safetensors`` into an existing folder.
@@ -132,14 +163,6 @@ class TinyPolicy:
         except RuntimeError as error:
             raise CheckpointError(f"{folder / WEIGHTS}: {error}") from error
         return cls(model, description.exploration)
-
-    def _quantiles(self, rows: Sequence[int]) -> Tensor:
-        if len(self._streams) <= max(rows):
-            raise PolicyError(f"row {max(rows)} was not reset: reset() started {len(self._streams)} episodes.")
-        chunk, dims = self.spec.chunk, self.spec.action.dims
-        drawn = 1 if self.exploration == "chunk" else chunk
-        numbers = np.stack([self._streams[row].random((drawn, dims)) for row in rows])
-        return torch.from_numpy(np.broadcast_to(numbers, (len(rows), chunk, dims)).copy())
 
 
 @lru_cache(maxsize=256)

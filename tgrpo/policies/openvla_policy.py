@@ -1,0 +1,275 @@
+"""OpenVLA and OpenVLA-OFT as policies: what they are shown, which statistics count, and LIBERO's gripper."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tgrpo.errors import CheckpointError, PolicyError, SettingsError
+from tgrpo.policies.adapters import Adapters
+from tgrpo.policies.openvla import OpenVLA
+from tgrpo.policies.openvla_oft import COMPONENTS, OpenVLAOFT
+from tgrpo.policies.streams import Exploration, Streams
+from tgrpo.policies.vla import prompts
+from tgrpo.policies.vla.decision import DIMS
+from tgrpo.policies.vla.pictures import evaluation_view
+from tgrpo.policies.vla.settings import ADAPTER, DESCRIPTION, AdapterSettings, VlaSettings
+from tgrpo.policies.vla.statistics import gripper_to_libero
+from tgrpo.settings import from_builtins, to_builtins
+from tgrpo.spec import ObservationSpec, PolicySpec
+from tgrpo.types import ActionChunk, FloatArray, Image, Observation
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+CAMERA_SIZE = 256
+"""Side of the pictures that the official evaluation renders [px]."""
+
+
+class VlaPolicy:
+    """Decides with an official checkpoint, as the official LIBERO evaluation does.
+
+    Attributes:
+        vla: The model.
+        settings: How the checkpoint was trained and is used.
+        model: The network; adapters go in here.
+        exploration: How the tokens of a sampled chunk hang together.
+        lora_targets: Names of the linear layers that get an adapter: those of the language model.
+        merges: Adapters stay beside their layers, so that a checkpoint is small and the base is never copied.
+    """
+
+    lora_targets = r"language_model\.model\.layers\..*_proj"
+    merges = False
+
+    def __init__(self, vla: OpenVLA | OpenVLAOFT, settings: VlaSettings) -> None:
+        """Puts a policy around a model.
+
+        Args:
+            vla: The model.
+            settings: How it was trained and is used.
+
+        Raises:
+            UnknownNameError: The checkpoint has no statistics of the wanted data set, or several to choose from.
+            CheckpointError: They belong to another robot.
+        """
+        self.vla = vla
+        self.settings = settings
+        self.model = vla.network
+        self.exploration: Exploration = "token"
+        self._streams = Streams()
+        dims = vla.folder.ranges(settings.key).action.low.shape
+        if dims != (DIMS,):
+            raise CheckpointError(f"{vla.folder.path}: the statistics are of actions {dims}, LIBERO's are ({DIMS},).")
+
+    @property
+    def spec(self) -> PolicySpec:
+        """Conventions of the actions and observations."""
+        vla = self.vla
+        observation = ObservationSpec(
+            cameras=CAMERAS[: vla.num_images], size=CAMERA_SIZE, flip="left_right", proprio=vla.uses_proprio
+        )
+        return PolicySpec(observation=observation, chunk=vla.chunk)
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Starts one episode for each row, with its own stream of random numbers."""
+        self._streams.reset(seeds)
+
+    @torch.no_grad()
+    def act(
+        self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
+    ) -> list[ActionChunk]:
+        """Decides one chunk for each observation; see :class:`tgrpo.policies.base.Policy`."""
+        wanted = range(len(observations)) if rows is None else rows
+        self._streams.check(wanted)
+        pictures, ids, seen, proprio = self.collate(observations)
+        pixels = self.vla.preprocess(pictures)
+        if isinstance(self.vla, OpenVLAOFT) and self.vla.head == "l1":
+            if temperature:
+                raise SettingsError(f"temperature {temperature}: the head 'l1' cannot sample; use 0.")
+            values = self.vla.regress(ids, pixels, self._state(proprio), seen)
+            return [ActionChunk(actions) for actions in self._actions(values)]
+        drawn = self._streams.quantiles(wanted, self.vla.chunk, DIMS, self.exploration) if temperature else None
+        if isinstance(self.vla, OpenVLAOFT):
+            state = self._state(proprio)
+            chosen = self.vla.sample(ids, pixels, state, temperature=temperature, quantiles=drawn, prompt_mask=seen)
+        else:
+            chosen = self.vla.sample(ids, pixels, temperature=temperature, quantiles=drawn, prompt_mask=seen)
+        bins = chosen.bins.cpu().numpy()
+        log_probs = [None] * len(bins) if chosen.log_probs is None else list(chosen.log_probs.cpu().numpy())
+        actions = self._actions(prompts.values_of(bins))
+        return [ActionChunk(*parts) for parts in zip(actions, bins, log_probs, strict=True)]
+
+    def collate(self, observations: Sequence[Observation]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Tensors of a batch.
+
+        Returns:
+            Pictures ``(B, I, 224, 224, 3)`` uint8 as the evaluation prepares them, prompt ids ``(B, P)``, their mask
+            ``(B, P)`` and normalised proprioception ``(B, 8)``, or ``(B, 0)`` if it is no input.
+
+        Raises:
+            PolicyError: A camera or proprioception is missing, or a picture is none.
+        """
+        pictures = np.stack([self._views(observation) for observation in observations])
+        ids, seen = prompts.padded([self.vla.encode(observation.instruction) for observation in observations])
+        return torch.from_numpy(pictures), ids, seen, self._proprio(observations)
+
+    def prepare_training(self) -> None:
+        """Makes room for gradients: activations are computed again instead of kept.
+
+        Raises:
+            SettingsError: The head has no probabilities, or the checkpoint already has adapters.
+        """
+        if self.settings.adapter is not None:
+            raise SettingsError(
+                "this checkpoint already has adapters, beside which no others can be trained: continue its own run "
+                "with --resume, or start from its base."
+            )
+        if isinstance(self.vla, OpenVLAOFT) and self.vla.head == "l1":
+            raise SettingsError("the head 'l1' has no probabilities to train; load the checkpoint with 'discrete'.")
+        self.model.save_memory()
+
+    def see(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Vision features of a batch ``(B, I * 256, F)``."""
+        pictures, ids, seen, _ = inputs
+        pixels = self.vla.preprocess(pictures)
+        return self.vla.see(ids, seen, pixels) if isinstance(self.vla, OpenVLAOFT) else self.model.see(pixels)
+
+    def logits(
+        self,
+        inputs: tuple[Tensor, ...],
+        chosen: Tensor,
+        *,
+        vision: Tensor | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
+        """Logits of all bins at each token of given chunks; see :class:`tgrpo.policies.trainable.Trainable`.
+
+        Raises:
+            PolicyError: There are weights to put in the place of the network's own.
+        """
+        if weights:
+            raise PolicyError("this policy is trained with its adapters beside their layers, not with merged weights.")
+        _, ids, seen, proprio = inputs
+        features = self.see(inputs) if vision is None else vision
+        if isinstance(self.vla, OpenVLAOFT):
+            logits = self.vla.scores(self.vla.think(ids, seen, features, self._state(proprio)))
+        else:
+            logits = self.vla.teacher_forced(ids, seen, features, prompts.ACTION_IDS.stop - 1 - chosen[:, 0])[:, None]
+        # Ids count down where bins count up.
+        return logits.flip(-1).to(chosen.device)
+
+    def save(self, folder: Path) -> None:
+        """Writes a reference to the official folder, whose gigabytes stay where they are, into an existing folder."""
+        self._describe(folder, self.settings.adapter)
+        if self.settings.adapter is not None:
+            own = {name: value for name, value in self.model.state_dict().items() if ".lora_" in name}
+            save_file({name: value.contiguous() for name, value in own.items()}, folder / ADAPTER)
+
+    def save_trained(self, folder: Path, adapters: Adapters) -> None:
+        """Writes the adapters and a reference to the official folder into an existing folder.
+
+        Raises:
+            SettingsError: Every weight was trained, which a reference cannot express.
+        """
+        if adapters.rank is None:
+            raise SettingsError("adapter is 'full': a checkpoint of OpenVLA holds adapters only; train with 'lora'.")
+        settings = AdapterSettings(rank=adapters.rank, alpha=adapters.alpha, targets=adapters.targets)
+        self._describe(folder, settings)
+        save_file({name: value.contiguous() for name, value in adapters.state().items()}, folder / ADAPTER)
+
+    @classmethod
+    def load(cls, folder: Path) -> VlaPolicy:
+        """Reads an official folder, or one that refers to it and may hold an adapter.
+
+        Raises:
+            CheckpointError: Something is missing, damaged or unknown; the message names it.
+            SettingsError: The description does not fit, or an official folder needs one.
+        """
+        settings = _described(folder)
+        base = folder / settings.base
+        dtype = None if settings.dtype == "stored" else getattr(torch, settings.dtype)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        vla: OpenVLA | OpenVLAOFT
+        if settings.kind == "openvla":
+            vla = OpenVLA.from_pretrained(base, settings.vit_heads, dtype=dtype, device=device)
+        else:
+            vla = OpenVLAOFT.from_pretrained(
+                base,
+                None if settings.components is None else folder / settings.components,
+                settings.head,
+                settings.num_images,
+                settings.proprio,
+                settings.film,
+                settings.append_stop_token,
+                settings.vit_heads,
+                dtype=dtype,
+                device=device,
+            )
+        result = cls(vla, settings)
+        if settings.adapter is not None:
+            result._add_adapter(folder / ADAPTER, settings.adapter)
+        return result
+
+    def _add_adapter(self, file: Path, settings: AdapterSettings) -> None:
+        adapters = Adapters(self.model, "lora", settings.rank, settings.alpha, settings.targets)
+        try:
+            adapters.restore(load_file(file))
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{file}: the adapter is missing or damaged: {error}") from error
+
+    def _describe(self, folder: Path, adapter: AdapterSettings | None) -> None:
+        base = self.vla.folder.path.resolve()
+        settings = msgspec.structs.replace(self.settings, base=str(base), adapter=adapter)
+        text = json.dumps(to_builtins(settings), indent=1)
+        (folder / DESCRIPTION).write_text(text, encoding="utf-8")
+
+    def _actions(self, values: FloatArray) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
+        """Values ``(B, K, A)`` in ``[-1, 1]`` as LIBERO executes them."""
+        return list(gripper_to_libero(self.vla.expand(values, self.settings.key)).astype(np.float32))
+
+    def _views(self, observation: Observation) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """Pictures ``(I, 224, 224, 3)``, mirrored: training turned LIBERO's upside-down pictures by 180 degrees."""
+        views = []
+        for name in self.spec.observation.cameras:
+            picture: Image | None = observation.images.get(name)
+            if picture is None or picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+                found = "nothing" if picture is None else f"{picture.dtype} {picture.shape}"
+                raise PolicyError(f"camera {name!r}: the policy needs an 8-bit picture (H, W, 3), got {found}.")
+            views.append(evaluation_view(picture[:, ::-1], crop=self.settings.crop))
+        return np.stack(views)
+
+    def _proprio(self, observations: Sequence[Observation]) -> Tensor:
+        if not isinstance(self.vla, OpenVLAOFT) or not self.vla.uses_proprio:
+            return torch.zeros(len(observations), 0)
+        given = [observation.proprio for observation in observations if observation.proprio is not None]
+        if len(given) != len(observations):
+            raise PolicyError("the policy needs proprioception (8,): position [m], axis-angle [rad], fingers [m].")
+        return torch.from_numpy(self.vla.normalise_proprio(np.stack(given), self.settings.key)).float()
+
+    def _state(self, proprio: Tensor) -> Tensor | None:
+        return proprio if self.vla.uses_proprio else None
+
+
+def _described(folder: Path) -> VlaSettings:
+    """The description beside the weights; an official folder of plain OpenVLA needs none."""
+    path = folder / DESCRIPTION
+    if path.exists():
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged: {error}") from error
+        return from_builtins(data, VlaSettings, source=str(path))
+    parts = sorted(file.name for name in COMPONENTS for file in folder.glob(f"{name}*"))
+    if parts:
+        raise SettingsError(
+            f"{folder} is an OpenVLA-OFT ({', '.join(parts)}), and nothing in it tells how it was trained. Write it in "
+            f'{path}, for example {{"kind": "openvla_oft", "head": "l1", "num_images": 2, "proprio": true}}; the '
+            f"fields are {', '.join(VlaSettings.__struct_fields__)}."
+        )
+    return VlaSettings(kind="openvla")

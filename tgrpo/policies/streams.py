@@ -1,0 +1,46 @@
+"""Random numbers of sampling: one stream for each row, so that a row does not depend on its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tgrpo.errors import PolicyError
+
+Exploration: TypeAlias = Literal["token", "chunk"]
+"""``token`` draws a number for each token; ``chunk`` one for each action dimension, used for all ``K`` actions."""
+
+
+class Streams:
+    """One stream of random numbers for each row."""
+
+    def __init__(self) -> None:
+        self._streams: list[np.random.Generator] = []
+
+    def reset(self, seeds: Sequence[int]) -> None:
+        """Starts one stream for each row."""
+        self._streams = [np.random.default_rng(seed) for seed in seeds]
+
+    def check(self, rows: Sequence[int]) -> None:
+        """Refuses rows that were not started.
+
+        Raises:
+            PolicyError: A row has no stream.
+        """
+        if len(self._streams) <= max(rows, default=-1):
+            raise PolicyError(f"row {max(rows)} was not reset: reset() started {len(self._streams)} episodes.")
+
+    def quantiles(self, rows: Sequence[int], chunk: int, dims: int, exploration: Exploration) -> Tensor:
+        """The next uniform numbers of some rows ``(B, K, A)``.
+
+        Raises:
+            PolicyError: A row has no stream.
+        """
+        self.check(rows)
+        drawn = 1 if exploration == "chunk" else chunk
+        numbers = np.stack([self._streams[row].random((drawn, dims)) for row in rows])
+        return torch.from_numpy(np.broadcast_to(numbers, (len(rows), chunk, dims)).copy())

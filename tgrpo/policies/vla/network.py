@@ -1,0 +1,165 @@
+"""The network of OpenVLA: two vision towers, a projector and a Llama, with ragged prompts and both kinds of attention.
+
+A sequence is ``<s>``, the patches (and proprioception), the rest of the prompt, then what stands for the actions.
+Prompts of a batch are padded at their right end, so the padding lies before the actions; it is masked and takes no
+place, which makes every row the same as alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+from transformers.cache_utils import Cache
+from transformers.models.llama.configuration_llama import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding
+
+from tgrpo.policies.vla.prompts import ACTION_IDS
+from tgrpo.policies.vla.vision import Projector, VisionBackbone, VitSizes
+
+
+@dataclass(frozen=True, eq=False)
+class Context:
+    """Everything in front of the actions, embedded."""
+
+    embeddings: Tensor
+    """``(B, S, E)``."""
+    seen: Tensor
+    """``(B, S)`` False for padding."""
+
+    @property
+    def lengths(self) -> Tensor:
+        """``(B,)`` tokens of each row without padding."""
+        return self.seen.sum(1)
+
+    def last(self, hidden: Tensor) -> Tensor:
+        """What ``hidden`` ``(B, >= S, E)`` holds at the last token of each row: ``(B, 1, E)``."""
+        place = self.seen.shape[1] - 1 - self.seen.flip(1).int().argmax(1)
+        return hidden[torch.arange(len(hidden), device=hidden.device), place][:, None]
+
+    def followed_by(self, tail: Tensor) -> Context:
+        """This context and embeddings ``(B, T, E)`` behind it."""
+        embeddings = torch.cat([self.embeddings, tail], 1)
+        return Context(embeddings, functional.pad(self.seen, (0, tail.shape[1]), value=True))
+
+
+class Network(nn.Module):
+    """All weights of OpenVLA under their official names."""
+
+    def __init__(self, llama: LlamaConfig, towers: tuple[VitSizes, VitSizes], *, film: bool = False) -> None:
+        """Builds the network; its weights come from :mod:`tgrpo.policies.vla.weights`.
+
+        Args:
+            llama: Sizes of the language model.
+            towers: Sizes of DINOv2 and SigLIP.
+            film: Whether the instruction modulates the towers.
+        """
+        super().__init__()
+        self.has_film = film
+        self._saves_memory = False
+        self.vision_backbone = VisionBackbone(towers, llama.hidden_size if film else None)
+        self.projector = Projector(towers[0].width + towers[1].width, llama.hidden_size)
+        self.language_model = LlamaForCausalLM(llama)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights."""
+        return self.projector.fc1.weight.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.projector.fc1.weight.device
+
+    def restore_frequencies(self) -> None:
+        """Computes the rotary frequencies, which are in no file; a network built on the meta device has none.
+
+        They stay float32 whatever the weights are: in bfloat16, positions beyond 256 would fall together.
+        """
+        with torch.device("cpu"):
+            fresh = LlamaRotaryEmbedding(self.language_model.config)
+        self.language_model.model.rotary_emb = fresh.to(self.device)
+
+    def save_memory(self) -> None:
+        """From now on, passes with gradients keep one activation for each layer and compute the others again."""
+        self._saves_memory = True
+        for layer in self.language_model.model.layers:
+            layer.gradient_checkpointing = True
+            layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+
+    def see(self, pixel_values: Tensor, language: Tensor | None = None) -> Tensor:
+        """Vision features ``(B, I * 256, F)``; arguments as for :class:`VisionBackbone`."""
+        return cast(Tensor, self.vision_backbone(pixel_values.to(self.device, self.dtype), language))
+
+    def project(self, features: Tensor) -> Tensor:
+        """Vision features as tokens of the language model ``(B, I * 256, E)``."""
+        return cast(Tensor, self.projector(features.to(self.device, self.dtype)))
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids ``(B, P)`` to embeddings ``(B, P, E)``."""
+        return cast(Tensor, self.language_model.model.embed_tokens(ids.to(self.device)))
+
+    def context(self, prompt: Tensor, seen: Tensor, patches: Sequence[Tensor]) -> Context:
+        """What the actions follow.
+
+        Args:
+            prompt: Token ids ``(B, P)``, padded at the right end.
+            seen: ``(B, P)`` False for padding.
+            patches: Tokens ``(B, any, E)`` that go in behind ``<s>``: pictures, then proprioception.
+        """
+        words = self.embed(prompt)
+        embeddings = torch.cat([words[:, :1], *patches, words[:, 1:]], 1)
+        inserted = embeddings.shape[1] - prompt.shape[1]
+        return Context(embeddings, functional.pad(seen.to(self.device), (inserted, 0), value=True))
+
+    def think(self, context: Context, *, bidirectional: bool = False, cache: Cache | None = None) -> Tensor:
+        """Last hidden states ``(B, S, E)`` of a whole sequence.
+
+        Args:
+            context: The sequence.
+            bidirectional: Every token sees every other one (OpenVLA-OFT), not only those before it.
+            cache: Filled with keys and values for :meth:`step`.
+        """
+        length = context.seen.shape[1]
+        mask = context.seen[:, None, None, :].expand(-1, 1, length, -1)
+        if not bidirectional:
+            mask = mask & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
+        places = (context.seen.cumsum(1) - 1).clamp(min=0)
+        return self._trunk(context.embeddings, mask, places, cache)
+
+    def step(self, token: Tensor, context: Context, number: int, cache: Cache) -> Tensor:
+        """Last hidden state ``(B, 1, E)`` of one more token behind a cached context.
+
+        Args:
+            token: ``(B, 1)``.
+            context: What :meth:`think` filled the cache with.
+            number: How many tokens were added before this one.
+            cache: From :meth:`think`.
+        """
+        mask = functional.pad(context.seen, (0, number + 1), value=True)[:, None, None, :]
+        places = context.lengths[:, None] + number
+        return self._trunk(self.embed(token), mask, places, cache)
+
+    def action_scores(self, hidden: Tensor) -> Tensor:
+        """Logits of the 256 action ids alone ``(..., V)``, in the order of their ids."""
+        rows = self.language_model.lm_head.weight[ACTION_IDS.start : ACTION_IDS.stop]
+        return functional.linear(hidden, rows)
+
+    def _trunk(self, embeddings: Tensor, mask: Tensor, places: Tensor, cache: Cache | None) -> Tensor:
+        # transformers checkpoints layers "in training"; nothing else depends on it here, there is no dropout.
+        for layer in self.language_model.model.layers:
+            layer.training = self._saves_memory and torch.is_grad_enabled() and cache is None
+        output = self.language_model.model(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+        return cast(Tensor, output.last_hidden_state)
