@@ -25,12 +25,14 @@ OWN = {
     "doctor": "tgrpo.doctor:main",
     "compare": "tgrpo.record.compare:main",
     "report": "tgrpo.record.report:main",
+    "recover": "tgrpo.record.recover:main",
 }
 SUMMARIES = {
     "train": "fine-tune a policy with TGRPO in LIBERO",
     "eval": "measure the success rate of a policy",
     "compare": "compare two evaluations, paired on the same initial states",
     "report": "write the HTML report of a run folder",
+    "recover": "close the episodes that a killed recorder left open, and check a session",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",
     "doctor": "check this machine: rendering, packages, ROS, ports, disk",
@@ -61,7 +63,7 @@ def load(point: EntryPoint) -> Command:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"'tgrpo {point.name}' needs the package {error.name!r}, which is not installed. "
-            "Install everything for training: make setup, or in the checkout: pip install '.[train,sim]'"
+            "Install everything: make setup, or in the checkout: pip install '.[train,sim]'; on a robot PC '.[record]'"
         ) from error
     return command
 
