@@ -25,13 +25,17 @@ OWN = {
     "doctor": "tgrpo.doctor:main",
     "compare": "tgrpo.record.compare:main",
     "report": "tgrpo.record.report:main",
+    "export": "tgrpo.record.export:main",
+    "replay": "tgrpo.record.replay:main",
     "recover": "tgrpo.record.recover:main",
 }
 SUMMARIES = {
     "train": "fine-tune a policy with TGRPO in LIBERO",
     "eval": "measure the success rate of a policy",
     "compare": "compare two evaluations, paired on the same initial states",
-    "report": "write the HTML report of a run folder",
+    "report": "write the HTML report of a run or a session",
+    "export": "write recorded episodes as LIBERO demonstrations or a LeRobot dataset",
+    "replay": "play a recorded episode: its streams, events and picture",
     "recover": "close the episodes that a killed recorder left open, and check a session",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",

@@ -31,7 +31,8 @@ def stop(*_):
 def main():
     mcap_file.McapWriter.flush = say
     signal.signal(signal.SIGTERM, stop)
-    path, settings = Path(sys.argv[1]), RecorderSettings(encoding="png", reserve_mb=0, queue_frames=512, flush_seconds=0.05)
+    path = Path(sys.argv[1])
+    settings = RecorderSettings(encoding="png", reserve_mb=0, queue_frames=512, flush_seconds=0.05)
     exists = (path / "session.json").exists()
     with SessionFolder.resume(path, settings) if exists else SessionFolder.create(path, SessionInfo(), settings) as s:
         while True:
