@@ -6,7 +6,7 @@ All functions are pure. The default for a success rate stays Wilson's, see :func
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tgrpo.errors import SettingsError
 from tgrpo.record.stats import Interval, wilson
@@ -174,6 +174,26 @@ def rates_differ(first: tuple[int, int], second: tuple[int, int]) -> float:
 def zero_failures_bound(n: int, confidence: float = 0.95) -> float:
     """Upper bound of the failure rate after ``n`` episodes without a failure."""
     return 1 - math.pow(1 - confidence, 1 / n)
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interval | None:
+    """Interval of a median from the order of the values alone, whatever their distribution.
+
+    Args:
+        values: ``(n,)`` numbers in any order.
+        confidence: Coverage, between 0 and 1.
+
+    Returns:
+        None for fewer values than the confidence needs: 6 for 95 %.
+    """
+    tail = _tail(confidence)
+    ordered, n = sorted(values), len(values)
+    below = 0.0
+    for rank in range(n // 2):
+        below += math.comb(n, rank) / 2**n
+        if below > tail:
+            return (ordered[rank - 1], ordered[n - rank]) if rank else None
+    return None if n < 2 else (ordered[n // 2 - 1], ordered[n - n // 2])
 
 
 def _tail(confidence: float) -> float:

@@ -144,7 +144,11 @@ def paired_session(path, old="0101010101", new="1111101111", **about):
         for name, bit in (("old", first), ("new", second)):
             outcome = "success" if bit == "1" else "failure"
             shape = {} if bit == "1" else {"stages": (8,), "reason": "dropped the bowl", "notes": f"pair {pair}"}
-            shape["human"] = range(4, 8) if name == "old" and pair < 5 else ()
             shape["hold"] = (3,) if pair == 2 else ()
             episodes.append((info(policy=name, pair=pair), outcome, shape))
+    for number in range(8):
+        human = (*range(2, 5), *range(8, 12)) if number < 3 else range(6, 9) if number == 4 else ()
+        episodes.append((info(policy="new", purpose="correct", version="v2"), "success", {"human": human}))
+    episodes.append((info(policy="new", pair=3), "infrastructure", {"steps": 4, "reason": "camera unplugged"}))
+    episodes.append((info(policy="old", pair=3), "aborted", {"steps": 6, "reason": "operator: scene was wrong"}))
     return write_session(path, episodes, **about)
