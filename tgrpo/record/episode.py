@@ -175,7 +175,8 @@ def verify(folder: Path) -> None:
     except CheckpointError as error:
         text = str(error).partition(" The newest intact one")[0].partition(" No intact one")[0]
         raise RecordingError(
-            f"{text} Restore the folder from a copy, or run 'tgrpo recover' on its session if it was never closed."
+            f"{text} Restore the folder from a copy, or move it out of the session to go on without it; "
+            "'tgrpo recover' closes one that is still open."
         ) from error
 
 

@@ -115,11 +115,17 @@ def seal_of(path: Path) -> str:
 def append_line(path: Path, line: str) -> None:
     """Adds one line to a text file and waits until it would survive a power cut.
 
+    A line that a killed writer left unfinished stays a line of its own.
+
     Raises:
         CheckpointError: The disk is full.
     """
-    with disk_guard(path), path.open("a", encoding="utf-8") as stream:
-        stream.write(line + "\n")
+    with disk_guard(path), path.open("a+b") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        if end:
+            stream.seek(end - 1)
+            line = line if stream.read(1) == b"\n" else "\n" + line
+        stream.write(f"{line}\n".encode())
         stream.flush()
         os.fsync(stream.fileno())
 

@@ -1,19 +1,23 @@
 """The recorder: everything arrives, nothing makes the caller wait, and a short disk ends it cleanly (D2, D4, D5)."""
 
+import base64
+import json
 import logging
 import shutil
 import subprocess
 import threading
 from collections import namedtuple
 
+import jsonschema
 import numpy as np
 import pytest
+from mcap.reader import make_reader
 
 from tests.tgrpo.record.episodes import INFO, picture
 from tgrpo.errors import RecordingError, SettingsError
+from tgrpo.record import pictures, recover
 from tgrpo.record import recorder as recorder_module
-from tgrpo.record import recover
-from tgrpo.record.episode import EpisodeInfo, load
+from tgrpo.record.episode import MCAP, EpisodeInfo, load
 from tgrpo.record.recorder import RecorderSettings
 from tgrpo.record.session import SessionFolder, SessionInfo
 from tgrpo.record.streams import Action, Event, Label, PolicyReply, now, vector
@@ -58,6 +62,26 @@ def test_what_is_not_finite_is_on_record(session):
         recorder.close("failure", reason="policy answered NaN")
     reply = load(session.episodes()[0]).of(PolicyReply)[0]
     np.testing.assert_array_equal(vector(reply.actions[0]), [np.nan, 0.5])
+
+
+def test_other_tools_read_the_file(session):
+    """With mcap's own reader: an index, one schema for each topic, and Foxglove's own one for pictures."""
+    with session.begin(INFO) as recorder:
+        recorder.frame("agentview", picture(0))
+        recorder.put(step(0))
+        recorder.close("success")
+    with (session.episodes()[0] / MCAP).open("rb") as stream:
+        reader = make_reader(stream, validate_crcs=True)
+        summary = reader.get_summary()
+        found = {channel.topic: (schema, json.loads(one.data)) for schema, channel, one in reader.iter_messages()}
+    assert summary.statistics.message_count == 3
+    schema, frame = found["/camera/agentview"]
+    assert (schema.name, schema.encoding) == ("foxglove.CompressedImage", "jsonschema")
+    assert frame["timestamp"].keys() == {"sec", "nsec"}
+    assert frame["format"] == "png"
+    np.testing.assert_array_equal(pictures.decode(base64.b64decode(frame["data"])), picture(0))
+    for schema, message in found.values():
+        jsonschema.validate(message, json.loads(schema.data))
 
 
 def test_the_caller_may_reuse_its_picture(session):

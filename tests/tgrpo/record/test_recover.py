@@ -137,6 +137,14 @@ def test_killed_while_the_recovery_ran(session):
     assert files.seal_of(place) == seal
 
 
+def test_killed_in_the_middle_of_a_line_of_the_journal(session):
+    recover.append_index(session, "begun", 0)
+    with (session / recover.INDEX).open("a") as stream:
+        stream.write('{"episode":1,"ev')
+    recover.append_index(session, "begun", 2)
+    assert recover.begun(session) == [0, 2]
+
+
 def test_killed_before_the_first_byte(session):
     folder, place = reopen(session)
     (folder / MCAP).unlink()
