@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 from tgrpo.record import episode_row, exact, sequential
-from tgrpo.record.episode import COUNTED, load
+from tgrpo.record.episode import COUNTED, Outcome, load
 from tgrpo.record.eval_result import rate
 from tgrpo.record.exact import clopper_pearson, count_rate, median_interval
 from tgrpo.record.recover import begun
@@ -61,7 +61,7 @@ def numbers(rows: Sequence[Row], info: SessionInfo, commanded: int) -> dict[str,
         "episodes": {
             "begun": commanded,
             "closed": len(rows),
-            "outcomes": dict(Counter(row["outcome"] for row in rows)),
+            "outcomes": _outcomes(rows),
             "not_counted": [
                 {name: row[name] for name in ("episode", "policy", "outcome", "reason")}
                 for row in rows
@@ -75,6 +75,11 @@ def numbers(rows: Sequence[Row], info: SessionInfo, commanded: int) -> dict[str,
         "warnings": _warnings(rows, evaluated, commanded),
         "rows": [dict(row) for row in rows],
     }
+
+
+def _outcomes(rows: Sequence[Row]) -> dict[str, int]:
+    found = Counter(row["outcome"] for row in rows)
+    return {name: found[name] for name in get_args(Outcome) if found[name]}
 
 
 def _first_of_each(rows: Sequence[Row]) -> list[Row]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from tgrpo.errors import SettingsError
 from tgrpo.record import charts, eval_result, files, replay, report_text, session_numbers, video
 from tgrpo.record.charts import Series
-from tgrpo.record.episode import load
+from tgrpo.record.episode import COUNTED, load
 from tgrpo.record.recover import EPISODES
 from tgrpo.record.session import is_session
 
@@ -146,7 +146,7 @@ def _rates(numbers: Mapping[str, Any], simulation: Mapping[str, Any] | None) -> 
     simulated = {task["task"]: task for task in (simulation or {}).get("tasks", [])}
     found = []
     for number, name in sorted(tasks.items()):
-        rows = [(f"simulation: {(simulation or {})['policy']}", simulated[number])] if number in simulated else []
+        rows = [("simulation", simulated[number])] if number in simulated else []
         rows += [(one["name"], task) for one in numbers["policies"] for task in one["tasks"] if task["task"] == number]
         bars = [(_short(label), task["rate"], tuple(task["wilson"])) for label, task in rows]
         chart = charts.interval_chart(bars, f"success rates of {name}", left=170, pitch=34)
@@ -213,7 +213,8 @@ def _over_episodes(
     """One dot for each evaluated episode, one colour for each policy."""
     series = []
     for colour, policy in enumerate(one["name"] for one in policies):
-        mine = [row for row in rows if row["policy"] == policy and row[key] is not None]
+        counted = [row for row in rows if row["purpose"] == "eval" and row["outcome"] in COUNTED]
+        mine = [row for row in counted if row["policy"] == policy and row[key] is not None]
         points = [(row["episode"], row[key] * scale) for row in mine]
         if points:
             x, y = zip(*points, strict=True)

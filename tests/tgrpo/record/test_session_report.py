@@ -194,7 +194,7 @@ def test_simulation_beside_the_robot(tmp_path, evaluation):
     file.write_text(json.dumps(evaluation("1110", task=0, suite="libero_spatial")))
     report.main([str(path), "--simulation", str(file)])
     page = (path / "report.html").read_text()
-    assert "simulation: checkpoints/tiny: 3/4" in page
+    assert "simulation: 3/4" in page
     assert session_page.verify(path) == []
 
 
