@@ -54,7 +54,8 @@ def export(episodes: Iterable[Episode], out: Path) -> int:
     """Writes a dataset; it appears complete or not at all.
 
     The action is the one that was executed. ``policy_action`` beside it is what the policy wanted, with the executed
-    one where the policy was not asked, and ``intervention`` says where a human was in control.
+    one where the policy was not asked, and ``intervention`` says where a human was in control. Frames are spaced evenly
+    at the episodes' rate, as the format wants it; the recording has the real times.
 
     Args:
         episodes: Closed episodes with the same cameras and rate; read one after the other.

@@ -5,9 +5,11 @@ Every figure is recomputed from the run's own files; nothing is loaded from the 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
 import msgspec
@@ -16,8 +18,8 @@ import yaml
 from markupsafe import Markup
 from rich.console import Console
 
-from tgrpo.errors import SettingsError
-from tgrpo.record import charts, eval_result, files, report_text, session_page, video
+from tgrpo.errors import MissingDependencyError, SettingsError
+from tgrpo.record import charts, eval_result, files, report_text, video
 from tgrpo.record.charts import Series
 from tgrpo.record.compare import training_verdict
 from tgrpo.record.metrics import read_metrics
@@ -164,16 +166,27 @@ def main(argv: list[str]) -> int:
     """
     arguments = tyro.cli(Arguments, args=argv, prog="tgrpo report")
     console = Console(highlight=False, soft_wrap=True)
-    if session_page.is_session(arguments.run):
+    if (arguments.run / "session.json").is_file():
+        session_page = _session_page()
         if arguments.verify:
-            return session_page.print_verification(arguments.run, arguments.output, console)
-        target = session_page.write(arguments.run, arguments.output, arguments.simulation)
+            return int(session_page.print_verification(arguments.run, arguments.output, console))
+        target: Path = session_page.write(arguments.run, arguments.output, arguments.simulation)
     elif arguments.verify or arguments.simulation:
         raise SettingsError(f"{arguments.run} is no session; --verify and --simulation are for sessions.")
     else:
         target = write(arguments.run, arguments.output)
     console.print(f"Report: {target} ({target.stat().st_size / 1e6:.1f} MB). Open it in any browser.", markup=False)
     return 0
+
+
+def _session_page() -> ModuleType:
+    """The part that reads recordings, which a machine that only trains does not need to have installed."""
+    try:
+        return importlib.import_module("tgrpo.record.session_page")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"the report of a session needs the package {error.name!r}, which is not installed: pip install '.[record]'"
+        ) from error
 
 
 def _headline(run: Run) -> dict[str, Any] | None:

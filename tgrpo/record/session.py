@@ -120,7 +120,8 @@ class SessionFolder:
 
     def next_number(self) -> int:
         """Number of the next episode: one more than the highest that was ever begun."""
-        return max([-1, *begun(self.path), *(int(folder.name) for folder in self.episodes())]) + 1
+        folders = [folder.name.removesuffix(OPEN) for folder in (self.path / EPISODES).iterdir()]
+        return max([-1, *begun(self.path), *(int(name) for name in folders if name.isdigit())]) + 1
 
     def episodes(self) -> list[Path]:
         """Folders of all closed episodes, in order."""

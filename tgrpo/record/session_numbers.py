@@ -70,7 +70,7 @@ def numbers(rows: Sequence[Row], info: SessionInfo, commanded: int) -> dict[str,
         },
         "policies": [_policy(name, [row for row in evaluated if row["policy"] == name]) for name in policies],
         "comparisons": [_comparison(str(baseline), other, evaluated, info.stop_at) for other in others],
-        "interventions": _interventions(counted),
+        "interventions": _interventions([row for row in counted if row["purpose"] == "correct"] or counted),
         "safety": _safety(rows),
         "warnings": _warnings(rows, evaluated, commanded),
         "rows": [dict(row) for row in rows],
@@ -192,7 +192,10 @@ def _pairs(a: Sequence[Row], b: Sequence[Row]) -> list[tuple[bool, bool]]:
 
 
 def _interventions(rows: Sequence[Row]) -> dict[str, Any]:
-    """Interventions per episode over the session, in blocks of consecutive episodes, and first half against second."""
+    """Interventions per episode over the session, in blocks of consecutive episodes, and first half against second.
+
+    Of the correction episodes if there are any: nobody is meant to take over in an evaluation.
+    """
     size = max(1, math.ceil(len(rows) / _BLOCKS))
     blocks = [rows[start : start + size] for start in range(0, len(rows), size)]
     half = len(rows) // 2

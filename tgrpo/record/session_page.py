@@ -17,9 +17,6 @@ from tgrpo.record import charts, eval_result, files, replay, report_text, sessio
 from tgrpo.record.charts import Series
 from tgrpo.record.episode import COUNTED, load
 from tgrpo.record.recover import EPISODES
-from tgrpo.record.session import is_session
-
-__all__ = ["differences", "is_session", "print_verification", "render", "verify", "write"]
 
 SIMULATION = "simulation.json"
 """Copy of the evaluation in simulation that the report shows beside the session."""

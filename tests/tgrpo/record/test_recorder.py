@@ -113,6 +113,20 @@ def test_one_episode_at_a_time_and_one_process(session):
     assert session.begin(INFO).number == 1
 
 
+def test_an_episode_that_could_not_be_begun_does_not_block_the_next(session, monkeypatch):
+    def fail(*_):
+        raise RecordingError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tgrpo.record.session.append_index", fail)
+        with pytest.raises(RecordingError, match="disk is full"):
+            session.begin(INFO)
+    with session.begin(INFO) as recorder:
+        assert recorder.number == 1
+        recorder.close("success")
+    assert recover.problems(session.path) == ["episode 000000 is still open"]
+
+
 def test_leaving_the_block_marks_the_episode_interrupted(session):
     with pytest.raises(ZeroDivisionError), session.begin(INFO):
         1 / 0  # noqa: B018  (a driver that fails)

@@ -61,7 +61,9 @@ def test_comparison_is_paired_with_the_path_of_its_e_value(numbers):
 def test_interventions_over_the_session(numbers):
     found = numbers["interventions"]
     assert found["total"] == 7
-    assert found["first_half"] == {"interventions": 0, "episodes": 14}
+    assert found["first_half"] == {"interventions": 6, "episodes": 4}
+    assert found["second_half"] == {"interventions": 1, "episodes": 4}
+    assert found["halves_p"] == pytest.approx(2 * 8 / 128)
     assert sum(block["interventions"] for block in found["blocks"]) == 7
     last = found["blocks"][-1]
     assert last["interval"][0] <= last["per_episode"] <= last["interval"][1]
