@@ -233,8 +233,13 @@ class EpisodeRecorder:
                 self._writer.flush()
                 self._check_space()
                 due = time.monotonic() + self._settings.flush_seconds
-            if self.problem or (taken is None and self._closing):
+            if self.problem or self._drained():
                 return
+
+    def _drained(self) -> bool:
+        """Whether the episode is closed and everything is written; what came during a flush is not forgotten."""
+        with self._changed:
+            return self._closing and not self._queue
 
     def _take(self, due: float) -> tuple[str, _Item] | None:
         """The next item, or None at the time ``due`` or when there will be no more."""

@@ -135,6 +135,26 @@ def test_leaving_the_block_marks_the_episode_interrupted(session):
     assert "ZeroDivisionError" in result.reason
 
 
+def test_what_comes_during_the_last_flush_is_written(session, monkeypatch):
+    """The episode is closed while the thread waits for the disk."""
+    flushing, gate = threading.Event(), threading.Event()
+    flush = recorder_module.McapWriter.flush
+
+    def slow(self):
+        flushing.set()
+        gate.wait()
+        flush(self)
+
+    monkeypatch.setattr(recorder_module.McapWriter, "flush", slow)
+    recorder = session.begin(INFO)
+    flushing.wait()
+    threading.Timer(0.05, gate.set).start()
+    recorder.put(step(0))
+    result = recorder.close("success")
+    assert result.messages == {"/action": 1, "/label": 1}
+    assert result.dropped == {}
+
+
 def test_a_slow_recorder_drops_and_counts_and_never_blocks(session, monkeypatch):
     """D4: the disk stands still; the caller still returns and events of other streams find room."""
     gate = threading.Event()
