@@ -25,6 +25,10 @@ EXTRAS = {
         "pillow>=11",
         "scipy>=1.11",
     ],
+    # What a robot PC needs to record episodes and to write their report.
+    "record": ["mcap>=1.6,<2", "zstandard>=0.23", "pillow>=11", "av>=15", "jinja2>=3.1"],
+    # LeRobotDataset files; large, so it is not in the lock.
+    "lerobot-export": ["pyarrow>=21"],
     # LIBERO is pinned to the release whose physics and pictures the tests compare against.
     "sim": [
         "mujoco==3.3.7",

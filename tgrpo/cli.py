@@ -29,12 +29,18 @@ OWN = {
     "serve": "tgrpo.serving.command:main",
     "swap": "tgrpo.serving.control:main",
     "keys": "tgrpo.keys:main",
+    "export": "tgrpo.record.export:main",
+    "replay": "tgrpo.record.replay:main",
+    "recover": "tgrpo.record.recover:main",
 }
 SUMMARIES = {
     "train": "fine-tune a policy with TGRPO in LIBERO",
     "eval": "measure the success rate of a policy",
     "compare": "compare two evaluations, paired on the same initial states",
-    "report": "write the HTML report of a run folder",
+    "report": "write the HTML report of a run or a session",
+    "export": "write recorded episodes as LIBERO demonstrations or a LeRobot dataset",
+    "replay": "play a recorded episode: its streams, events and picture",
+    "recover": "close the episodes that a killed recorder left open, and check a session",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",
     "serve": "serve a policy to robots and simulators",
@@ -69,7 +75,7 @@ def load(point: EntryPoint) -> Command:
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"'tgrpo {point.name}' needs the package {error.name!r}, which is not installed. "
-            "Install everything for training: make setup, or in the checkout: pip install '.[train,sim]'"
+            "Install everything: make setup, or in the checkout: pip install '.[train,sim]'; on a robot PC '.[record]'"
         ) from error
     return command
 

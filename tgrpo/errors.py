@@ -60,6 +60,10 @@ class CheckpointError(TgrpoError, OSError):
     """A checkpoint is missing, incomplete or damaged."""
 
 
+class RecordingError(TgrpoError, OSError):
+    """A recorded episode is missing, incomplete or damaged."""
+
+
 class MissingDependencyError(TgrpoError, ImportError):
     """An optional package or system library that this command needs is not installed."""
 

@@ -48,13 +48,17 @@ class _Frame:
     right: float = 10
     top: float = 8
     bottom: float = 24
+    log: bool = False
+    """The y axis is logarithmic."""
+    x_name: str = "iteration"
 
     def px(self, value: float) -> float:
         low, high = self.x
         return self.left + (value - low) / (high - low) * (self.width - self.left - self.right)
 
     def py(self, value: float) -> float:
-        low, high = self.y
+        low, high = (math.log10(bound) for bound in self.y) if self.log else self.y
+        value = math.log10(value) if self.log else value
         return self.height - self.bottom - (value - low) / (high - low) * (self.height - self.top - self.bottom)
 
 
@@ -75,6 +79,14 @@ def nice_ticks(low: float, high: float, count: int = 4) -> list[float]:
     return [round(index * step, 12) for index in range(first, last + 1)]
 
 
+def powers_of_ten(low: float, high: float) -> list[float]:
+    """Powers of ten that cover a range above 0, not more than seven."""
+    first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
+    last = max(last, first + 1)
+    step = math.ceil((last - first) / 6)
+    return [10.0**power for power in range(first, last + step, step)]
+
+
 def smooth(values: Sequence[float]) -> list[float]:
     """Centred moving average, whose window shrinks towards the ends so that a straight line stays as it is.
 
@@ -92,14 +104,25 @@ def smooth(values: Sequence[float]) -> list[float]:
 
 
 def line_chart(
-    series: Sequence[Series], *, percent: bool = False, label: str = "", width: float = 360, height: float = 190
+    series: Sequence[Series],
+    *,
+    percent: bool = False,
+    log: bool = False,
+    label: str = "",
+    x_name: str = "iteration",
+    smoothed: bool = True,
+    width: float = 360,
+    height: float = 190,
 ) -> str:
-    """Curves over iterations.
+    """Curves over iterations or episodes.
 
     Args:
         series: The curves; long ones are drawn faintly, with their moving average on top.
         percent: The values are shares; the axis goes from 0 to 100 %.
+        log: The y axis is logarithmic; all values are above 0.
         label: What the chart shows, for those who cannot see it.
+        x_name: What is counted along the x axis.
+        smoothed: Long curves get a moving average.
         width: Width of the view box.
         height: Height of the view box.
     """
@@ -110,24 +133,32 @@ def line_chart(
     ys = [y for _, y in points] + bounds
     xs = [x for x, _ in points]
     y_ticks = [0.0, 0.25, 0.5, 0.75, 1.0] if percent else nice_ticks(min(ys), max(ys))
+    if log:
+        y_ticks = powers_of_ten(min(ys), max(ys))
     x_low, x_high = min(xs), max(max(xs), min(xs) + 1)
-    frame = _Frame((x_low, x_high), (y_ticks[0], y_ticks[-1]), width, height)
+    frame = _Frame((x_low, x_high), (y_ticks[0], y_ticks[-1]), width, height, log=log, x_name=x_name)
     x_ticks = [tick for tick in nice_ticks(x_low, x_high, 5) if x_low <= tick <= x_high and tick == int(tick)]
     parts = [_axes(frame, x_ticks, y_ticks, percent)]
-    parts += [_markers(item, frame, percent) if item.intervals else _curve(item, frame, percent) for item in series]
+    parts += [
+        _markers(item, frame, percent) if item.intervals else _curve(item, frame, percent, smoothed) for item in series
+    ]
     return _svg("".join(parts), width, height, label)
 
 
-def interval_chart(rows: Sequence[tuple[str, float, Interval]], label: str = "") -> str:
+def interval_chart(
+    rows: Sequence[tuple[str, float, Interval]], label: str = "", *, left: float = 58, pitch: float = 46
+) -> str:
     """Success rates with their intervals on one axis from 0 to 100 %.
 
     Args:
         rows: Name, rate and interval of each; the first is drawn in grey.
         label: What the chart shows, for those who cannot see it.
+        left: Room for the names.
+        pitch: Height of a row.
     """
-    width, pitch, top = 420.0, 46.0, 4.0
+    width, top = 362 + left, 4.0
     height = top + pitch * len(rows) + 22
-    frame = _Frame((0, 1), (0, 1), width, height, left=58, right=14)
+    frame = _Frame((0, 1), (0, 1), width, height, left=left, right=14)
     parts = []
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
         x = frame.px(tick)
@@ -142,7 +173,7 @@ def interval_chart(rows: Sequence[tuple[str, float, Interval]], label: str = "")
         tip = f"{name}: {100 * rate:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
         parts.append(
             f'<g class="{colour}"><title>{escape(tip)}</title>'
-            f'<text class="name" x="50" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+            f'<text class="name" x="{left - 8:g}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>'
             f'<rect class="fill soft" x="{left:.1f}" y="{y - 8:.1f}" width="{right - left:.1f}" height="16" rx="8"/>'
             f'<circle class="fill" cx="{middle:.1f}" cy="{y:.1f}" r="8"/></g>'
         )
@@ -211,24 +242,25 @@ def _axes(frame: _Frame, x_ticks: Sequence[float], y_ticks: Sequence[float], per
     for tick in x_ticks:
         x = frame.px(tick)
         parts.append(f'<text class="tick" x="{x:.1f}" y="{bottom + 16:.1f}" text-anchor="middle">{tick:g}</text>')
-    parts.append(f'<text class="tick" x="{frame.left - 6}" y="{bottom + 16:.1f}" text-anchor="end">iteration</text>')
+    name = escape(frame.x_name)
+    parts.append(f'<text class="tick" x="{frame.left - 6}" y="{bottom + 16:.1f}" text-anchor="end">{name}</text>')
     parts.append(f'<line class="axis" x1="{frame.left}" x2="{right}" y1="{bottom:.1f}" y2="{bottom:.1f}"/>')
     return "".join(parts)
 
 
-def _curve(series: Series, frame: _Frame, percent: bool) -> str:
+def _curve(series: Series, frame: _Frame, percent: bool, smoothed: bool) -> str:
     points = series.points()
     if not points:
         return ""
     colour = f"c{series.colour % COLOURS}"
-    long = len(points) >= _SMOOTH_FROM
+    long = smoothed and len(points) >= _SMOOTH_FROM
     bold = list(zip([x for x, _ in points], smooth([y for _, y in points]), strict=True)) if long else points
     parts = [f'<g class="{colour}">']
     if long:
         parts.append(f'<polyline class="raw" points="{_path(points, frame)}"/>')
     parts.append(f'<polyline class="curve" points="{_path(bold, frame)}"/>')
     for x, y in points:
-        tip = f"{series.name}, iteration {x:g}: {number(y, percent)}"
+        tip = f"{series.name}, {frame.x_name} {x:g}: {number(y, percent)}"
         radius = 6 if long else 2.5
         kind = "hover" if long else "fill"
         parts.append(
@@ -241,7 +273,7 @@ def _curve(series: Series, frame: _Frame, percent: bool) -> str:
 def _markers(series: Series, frame: _Frame, percent: bool) -> str:
     parts = [f'<g class="c{series.colour % COLOURS}">']
     for (x, y), (low, high) in zip(series.points(), series.intervals, strict=True):
-        tip = f"{series.name}, iteration {x:g}: {number(y, percent)}"
+        tip = f"{series.name}, {frame.x_name} {x:g}: {number(y, percent)}"
         px, py, top, bottom = frame.px(x), frame.py(y), frame.py(high), frame.py(low)
         parts.append(
             f'<line class="bar" x1="{px:.1f}" x2="{px:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>'

@@ -7,6 +7,7 @@ each of its files, and a seal over the manifest itself, before it is renamed.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -53,10 +54,10 @@ def write_with(path: Path, writer: Callable[[Path], None], *, durable: bool = Tr
     with disk_guard(path), _temporary(path) as temporary:
         writer(temporary)
         if durable:
-            _sync(temporary)
+            sync(temporary)
         temporary.replace(path)
         if durable:
-            _sync(path.parent)
+            sync(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -82,15 +83,69 @@ def write_folder(path: Path, writer: Callable[[Path], None]) -> None:
     with disk_guard(path), _temporary(path) as temporary:
         temporary.mkdir(parents=True)
         writer(temporary)
-        files = {name: _describe(temporary / name) for name in _names(temporary)}
-        manifest = {"schema": _SCHEMA, "files": files, "seal": _seal(files)}
-        (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
-        for folder, _, names in os.walk(temporary, topdown=False):
-            for name in names:
-                _sync(Path(folder, name))
-            _sync(Path(folder))
-        _move_over(temporary, path)
-        _sync(path.parent)
+        seal_folder(temporary, path)
+
+
+def seal_folder(source: Path, path: Path) -> None:
+    """Gives a filled folder its manifest and moves it to its place, see :func:`write_folder`.
+
+    Args:
+        source: The folder as it is; it is gone afterwards.
+        path: Its place on the same disk; a folder that is there already is replaced.
+
+    Raises:
+        OSError: The disk is full; ``source`` is still there, perhaps with a manifest.
+    """
+    files = {name: _describe(source / name) for name in _names(source) if name != MANIFEST}
+    manifest = {"schema": _SCHEMA, "files": files, "seal": _seal(files)}
+    (source / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    for folder, _, names in os.walk(source, topdown=False):
+        for name in names:
+            sync(Path(folder, name))
+        sync(Path(folder))
+    _move_over(source, path)
+    sync(path.parent)
+
+
+def seal_of(path: Path) -> str:
+    """The seal of a folder that :func:`verify_folder` has accepted: one hash for all of its bytes."""
+    return str(json.loads((path / MANIFEST).read_text(encoding="utf-8"))["seal"])
+
+
+def append_line(path: Path, line: str) -> None:
+    """Adds one line to a text file and waits until it would survive a power cut.
+
+    A line that a killed writer left unfinished stays a line of its own.
+
+    Raises:
+        CheckpointError: The disk is full.
+    """
+    with disk_guard(path), path.open("a+b") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        if end:
+            stream.seek(end - 1)
+            line = line if stream.read(1) == b"\n" else "\n" + line
+        stream.write(f"{line}\n".encode())
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def lock_folder(path: Path) -> int | None:
+    """Claims a folder for this process until it ends or closes the descriptor.
+
+    Args:
+        path: The folder; the lock is its file ``.lock``.
+
+    Returns:
+        An open file descriptor, or None if another process holds the lock.
+    """
+    descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
 
 
 def verify_folder(path: Path) -> list[str]:
@@ -246,7 +301,8 @@ def _write(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

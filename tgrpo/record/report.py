@@ -5,19 +5,20 @@ Every figure is recomputed from the run's own files; nothing is loaded from the 
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any
 
-import jinja2
 import msgspec
 import tyro
 import yaml
 from markupsafe import Markup
 from rich.console import Console
 
-from tgrpo.errors import SettingsError
+from tgrpo.errors import MissingDependencyError, SettingsError
 from tgrpo.record import charts, eval_result, files, report_text, video
 from tgrpo.record.charts import Series
 from tgrpo.record.compare import training_verdict
@@ -46,12 +47,16 @@ _CURVES = (
 
 @dataclass(frozen=True)
 class Arguments:
-    """Writes the HTML report of a run folder."""
+    """Writes the HTML report of a run or a session."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """The run folder."""
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN|SESSION")]
+    """The folder of the run or session."""
     output: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The file to write; report.html in the run folder by default."""
+    """The file to write; report.html in the folder by default."""
+    simulation: Annotated[Path | None, tyro.conf.arg(metavar="EVAL.json")] = None
+    """Of a session: an evaluation in simulation to be shown beside it."""
+    verify: bool = False
+    """Of a session: write nothing; recompute every number of its report from the episode files."""
 
 
 @dataclass(frozen=True)
@@ -103,15 +108,8 @@ def render(folder: Path) -> str:
         CheckpointError: One of its files is not valid JSON.
     """
     run = read_run(folder)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     names = _stage_names(run)
-    return environment.get_template("report.html.j2").render(
+    return report_text.template("report.html.j2").render(
         title=report_text.title(run.before, run.summary, run.settings),
         chips=report_text.chips(run.settings, run.summary, run.provenance),
         state=report_text.state(run.finished, run.status),
@@ -159,13 +157,36 @@ def main(argv: list[str]) -> int:
         argv: Arguments after ``report``.
 
     Returns:
-        0.
+        0; 1 if a session's report says something else than its episode files.
+
+    Raises:
+        SettingsError: The folder is neither a run nor a session, or an option does not fit it.
+        CheckpointError: The disk is full, or a file of a run is damaged.
+        RecordingError: An episode of a session is damaged or still open.
     """
     arguments = tyro.cli(Arguments, args=argv, prog="tgrpo report")
-    target = write(arguments.run, arguments.output)
     console = Console(highlight=False, soft_wrap=True)
+    if (arguments.run / "session.json").is_file():
+        session_page = _session_page()
+        if arguments.verify:
+            return int(session_page.print_verification(arguments.run, arguments.output, console))
+        target: Path = session_page.write(arguments.run, arguments.output, arguments.simulation)
+    elif arguments.verify or arguments.simulation:
+        raise SettingsError(f"{arguments.run} is no session; --verify and --simulation are for sessions.")
+    else:
+        target = write(arguments.run, arguments.output)
     console.print(f"Report: {target} ({target.stat().st_size / 1e6:.1f} MB). Open it in any browser.", markup=False)
     return 0
+
+
+def _session_page() -> ModuleType:
+    """The part that reads recordings, which a machine that only trains does not need to have installed."""
+    try:
+        return importlib.import_module("tgrpo.record.session_page")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"the report of a session needs the package {error.name!r}, which is not installed: pip install '.[record]'"
+        ) from error
 
 
 def _headline(run: Run) -> dict[str, Any] | None:

