@@ -157,6 +157,8 @@ def test_lerobot_reads_it_back(dataset):
         pytest.skip("TGRPO_LEROBOT_PYTHON does not name a Python that has lerobot[dataset] 0.6 or newer")
     script = Path(__file__).with_name("read_lerobot.py")
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    # A local dataset must not be looked for on the network.
+    environment["HF_HUB_OFFLINE"] = "1"
     done = subprocess.run(
         [python, str(script), str(dataset)], env=environment, capture_output=True, text=True, timeout=500
     )
