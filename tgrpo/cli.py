@@ -25,6 +25,7 @@ OWN = {
     "doctor": "tgrpo.doctor:main",
     "compare": "tgrpo.record.compare:main",
     "report": "tgrpo.record.report:main",
+    "bench": "tgrpo.algo.bench.command:main",
 }
 SUMMARIES = {
     "train": "fine-tune a policy with TGRPO in LIBERO",
@@ -33,6 +34,8 @@ SUMMARIES = {
     "report": "write the HTML report of a run folder",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",
+    "reward": "audit a task's stage reward, or have one written",
+    "bench": "compare estimators of advantages on a problem with known answers",
     "doctor": "check this machine: rendering, packages, ROS, ports, disk",
 }
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

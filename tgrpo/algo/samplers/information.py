@@ -16,9 +16,9 @@ from scipy.special import digamma
 from tgrpo.algo.samplers import Outcome, Request
 from tgrpo.types import FloatArray
 
-PRIOR = 0.5
+PRIOR = 0.2
 """Successes and failures that every state is assumed to have had."""
-REACH = 1.0
+REACH = 3.0
 """Kernel length as a multiple of the median distance between neighbouring states."""
 
 
