@@ -1,7 +1,8 @@
 """The credit chain: a task of four stages, small enough that the advantage of every action is known exactly.
 
 In each stage a policy either does the right thing and completes it, or the wrong thing, which may lose a stage.
-Advantages are those of success: an estimator is good if it tells which action made success likelier, however it is paid.
+Advantages are those of success: an estimator is good if it tells which action made success likelier, however it is
+paid.
 
 Shapes: ``K`` stages, ``H`` longest episode, ``A`` actions (2).
 """
