@@ -129,6 +129,7 @@ setup(
             "eval = sim.evaluate:main",
             "demos = sim.demos:main",
             "sft = sim.sft:main",
+            "reward = sim.reward:main",
         ],
     },
     zip_safe=False,

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sim import stock
 from sim.rollout import Unit, UnitResult, same_start, synchronise
-from sim.settings import TrainSettings, state_range, worker_count
+from sim.settings import TrainSettings, state_range, step_limit, worker_count
 from sim.vector import WorkerPool
-from tgrpo.algo import sampling
+from tgrpo.algo import sampling, strategies
+from tgrpo.algo.replay import SuccessBuffer
+from tgrpo.algo.samplers import Outcome, Request, accuracy
 from tgrpo.learner import Learner, Update
 from tgrpo.types import RolloutGroup, Trajectory
 
 Progress = Callable[[UnitResult], None]
 
 
-def plan(settings: TrainSettings, task: int, iteration: int, max_steps: int) -> list[list[Unit]]:
+@dataclass
+class Memory:
+    """What a run remembers from one iteration to the next, for the strategies that look back."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    """Every group so far; saved with checkpoints."""
+    successes: SuccessBuffer = field(default_factory=SuccessBuffer)
+    """Rollouts to replay; a resumed run starts with none."""
+
+
+def plan(
+    settings: TrainSettings, task: int, iteration: int, max_steps: int, outcomes: Sequence[Outcome] = ()
+) -> list[list[Unit]]:
     """Lays out the rollouts of one iteration: the units of each group, split evenly over the workers.
 
     Args:
@@ -27,13 +43,12 @@ def plan(settings: TrainSettings, task: int, iteration: int, max_steps: int) -> 
         task: Index of the task.
         iteration: Iterations that are done.
         max_steps: Step limit of an episode.
+        outcomes: What the groups before have achieved; samplers other than the uniform one look at it.
     """
-    states = state_range(settings.train_states)
     groups = []
-    for group in range(settings.groups):
+    for group, state in enumerate(_states(settings, task, iteration, outcomes)):
         number = iteration * settings.groups + group
         seeds = sampling.rollout_seeds(settings.seed, number, settings.group_size)
-        state = sampling.init_state(states, settings.seed, number)
         parts = min(worker_count(settings), len(seeds))
         units = [
             Unit(
@@ -51,6 +66,21 @@ def plan(settings: TrainSettings, task: int, iteration: int, max_steps: int) -> 
         ]
         groups.append(units)
     return groups
+
+
+def _states(settings: TrainSettings, task: int, iteration: int, outcomes: Sequence[Outcome]) -> list[int]:
+    """Initial state of each group of an iteration."""
+    states = state_range(settings.train_states)
+    features = stock.init_states(settings.suite, task)[list(states), 1:] if settings.sampler == "information" else None
+    request = Request(
+        states=states,
+        count=settings.groups,
+        first=iteration * settings.groups,
+        seed=settings.seed,
+        outcomes=outcomes,
+        features=np.zeros((0, 0)) if features is None else features,
+    )
+    return strategies.sampler(settings.sampler).choose(request)
 
 
 def collect(groups: Sequence[Sequence[Unit]], pool: WorkerPool, policy: Path, progress: Progress) -> list[RolloutGroup]:
@@ -109,20 +139,47 @@ def iterate(
     settings: TrainSettings,
     task: int,
     iteration: int,
-    max_steps: int,
     pool: WorkerPool,
     policy: Path,
     learner: Learner,
     progress: Progress = lambda result: None,
+    memory: Memory | None = None,
 ) -> dict[str, Any]:
-    """Plays and learns once; returns the row of metrics."""
+    """Plays and learns once; returns the row of metrics. What was played is added to ``memory``."""
+    memory = Memory() if memory is None else memory
     started = time.monotonic()
-    groups = collect(plan(settings, task, iteration, max_steps), pool, policy, progress)
+    groups = collect(plan(settings, task, iteration, step_limit(settings), memory.outcomes), pool, policy, progress)
     played = time.monotonic()
     share = rate(settings, iteration)
-    update = learner.update(groups, share)
+    update = learner.update(prepare(settings, iteration, groups, memory), share)
     row = measure(groups, update, played - started, time.monotonic() - played)
     return row | {"learning_rate": settings.learner.learning_rate * share}
+
+
+def prepare(
+    settings: TrainSettings, iteration: int, groups: Sequence[RolloutGroup], memory: Memory
+) -> list[RolloutGroup]:
+    """The groups to learn from: repaired, filtered, or with neither as they were played.
+
+    Args:
+        settings: The run's settings.
+        iteration: Iterations that are done.
+        groups: What was played; it is added to the memory.
+        memory: What was played before.
+    """
+    memory.outcomes += [
+        Outcome(g.init_state, sum(t.success for t in g.trajectories), len(g.trajectories)) for g in groups
+    ]
+    chosen = list(groups)
+    if settings.replay:
+        rng = np.random.default_rng((settings.seed, iteration))
+        chosen = [memory.successes.repair(group, rng) for group in groups]
+        for group in groups:
+            memory.successes.add(group)
+    if settings.group_filter == "accuracy":
+        rates = [float(np.mean([t.success for t in group.trajectories])) for group in chosen]
+        chosen = [chosen[place] for place in accuracy.kept(rates)]
+    return chosen
 
 
 def _term_means(trajectories: Sequence[Trajectory]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import msgspec
 from sim import stock
 from sim.libero import MAX_STEPS, Mode, resolve_task, task_names
 from sim.rollout import Stop
+from tgrpo.algo import estimate, strategies
 from tgrpo.errors import SettingsError
 from tgrpo.learner import Count, LearnerSettings
 from tgrpo.rewards import load_stages
@@ -53,6 +54,12 @@ class TrainSettings(Strict, frozen=True):
     """Simulator: `exact` equals stock LIBERO in pixels and states, `fast` simplifies pictures."""
     max_steps: Count | None = None
     """Step limit of an episode; the suite's own if not given."""
+    sampler: str = "uniform"
+    """Which initial states come next: `uniform`, `step`, `accuracy`, `information`."""
+    replay: bool = False
+    """Put a stored success into groups that fail entirely."""
+    group_filter: Literal["none", "accuracy"] = "none"
+    """`accuracy` learns only from groups whose success rate is between 0.1 and 0.9."""
     train_states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "0-24"
     """Initial states that groups start from."""
     held_out_states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "25-49"
@@ -99,9 +106,11 @@ def check(settings: TrainSettings) -> None:
     """Refuses what a run would fail on later: settings that contradict each other or name what does not exist.
 
     Raises:
-        UnknownNameError: There is no such suite or task, or nobody has said what its stages are.
+        UnknownNameError: There is no such suite, task or strategy, or nobody has said what the task's stages are.
         SettingsError: An initial state does not exist, or a held-out one is also trained on.
     """
+    strategies.sampler(settings.sampler)
+    estimate.check(settings.learner)
     task = resolve_task(settings.suite, settings.task)
     load_stages(settings.suite, task_names(settings.suite)[task])
     for states in (settings.train_states, settings.held_out_states):

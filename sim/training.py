@@ -22,6 +22,7 @@ from sim.libero import resolve_task, task_names
 from sim.rollout import Unit, UnitResult
 from sim.settings import TrainSettings, state_range, step_limit, worker_count
 from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
+from tgrpo.algo.samplers import Outcome
 from tgrpo.errors import CheckpointError
 from tgrpo.learner import Learner
 from tgrpo.policies.trainable import load_trainable
@@ -61,6 +62,7 @@ class Training:
         self.task_name = task_names(settings.suite)[self.task]
         self.iteration = 0
         self.totals = {"environment_steps": 0, "episodes": 0, "training": 0.0, "evaluation": 0.0}
+        self.memory = loop.Memory()
         self._saved: int | None = None
         self._stop_noticed = False
         # Hidden like every file under construction, so that a killed run's is removed by the next one.
@@ -105,6 +107,7 @@ class Training:
             folder = self.run.latest_checkpoint()
             state = self.learner.load_state(folder)
             self.iteration, self.totals = state["iteration"], state["totals"]
+            self.memory.outcomes = [Outcome(*outcome) for outcome in state.get("outcomes", [])]
             self._saved = self.iteration
             self.console.print(
                 f"Resuming after iteration {self.iteration} from {folder}.", highlight=False, soft_wrap=True
@@ -143,11 +146,11 @@ class Training:
                 settings,
                 self.task,
                 self.iteration,
-                step_limit(settings),
                 pool,
                 self._act(),
                 self.learner,
                 lambda result: self._show(result, bar),
+                self.memory,
             )
         self.iteration += 1
         self.totals["environment_steps"] += row["environment_steps"]
@@ -236,7 +239,8 @@ class Training:
 
         def write(folder: Path) -> None:
             self.learner.export(folder)
-            self.learner.save_state(folder, {"iteration": self.iteration, "totals": self.totals})
+            progress = {"iteration": self.iteration, "totals": self.totals, "outcomes": self.memory.outcomes}
+            self.learner.save_state(folder, progress)
 
         self.run.save_checkpoint(self.iteration, write)
         self.run.prune(keep_last=2)

@@ -32,6 +32,7 @@ OWN = {
     "export": "tgrpo.record.export:main",
     "replay": "tgrpo.record.replay:main",
     "recover": "tgrpo.record.recover:main",
+    "bench": "tgrpo.algo.bench.command:main",
 }
 SUMMARIES = {
     "train": "fine-tune a policy with TGRPO in LIBERO",
@@ -47,6 +48,8 @@ SUMMARIES = {
     "swap": "replace the policy of a running server",
     "keys": "make keys for a server that others reach over the network",
     "convert": "convert component files of OpenVLA-OFT to safetensors",
+    "reward": "audit a task's stage reward, or have one written",
+    "bench": "compare estimators of advantages on a problem with known answers",
     "doctor": "check this machine: rendering, packages, ROS, ports, disk",
 }
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

@@ -18,14 +18,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tgrpo.algo import advantages, kl
+from tgrpo.algo import estimate, kl
 from tgrpo.algo.loss import clipped_objective
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import blocks, tokens
 from tgrpo.policies.adapters import Adapters
 from tgrpo.policies.trainable import Trainable
 from tgrpo.settings import Strict
-from tgrpo.types import RolloutGroup, Trajectory
+from tgrpo.types import RolloutGroup
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -39,6 +39,15 @@ class LearnerSettings(Strict, frozen=True):
     """Weight of the step-level advantage."""
     a_traj: Share = 0.7
     """Weight of the trajectory-level advantage."""
+    baseline: str = "tgrpo"
+    """What rewards are compared with: `tgrpo`, `grpo`, `gtpo`, `return_to_go_step`, `return_to_go_stage` or
+    `round_robin`."""
+    scalariser: str = "paid"
+    """How reward terms become one comparison: `paid` (as they are), `weighted`, `gdpo`, `gated`, `prefix`."""
+    gamma: Share = 0.9
+    """Discount of returns-to-go, for each decision."""
+    reward_weights: str = ""
+    """Weights of reward terms for `weighted` and `gdpo`, such as `success=1,level=0.5`; 1 where not given."""
     ratio: Literal["action", "token"] = "token"
     """Whether one probability ratio covers the 7 tokens of an action or one token."""
     clip_low: Share = 0.2
@@ -149,7 +158,7 @@ class Learner:
         """
         for weights in self._optimiser.param_groups:
             weights["lr"] = self.settings.learning_rate * rate
-        rows = [self._advantages(group.trajectories) for group in groups]
+        rows = estimate.advantages(groups, self.settings)
         useful = [(g, a) for g, a in zip(groups, rows, strict=True) if any(bool(row.any()) for row in a)]
         skipped = len(groups) - len(useful)
         if not useful:
@@ -206,14 +215,6 @@ class Learner:
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
         self._order.bit_generator.state = plain["order"]
         return dict(plain["progress"])
-
-    def _advantages(self, trajectories: Sequence[Trajectory]) -> list[Tensor]:
-        """Advantage of each decision ``(D_i,)`` of each of the ``N`` rollouts."""
-        rewards, mask = advantages.padded(
-            [advantages.per_decision(torch.from_numpy(t.rewards), torch.from_numpy(t.executed)) for t in trajectories]
-        )
-        combined = advantages.tgrpo(rewards, self.settings.a_step, self.settings.a_traj, mask)
-        return [row[alive].float() for row, alive in zip(combined, mask, strict=True)]
 
     def _collate(self, useful: Sequence[tuple[RolloutGroup, list[Tensor]]]) -> Batch:
         trajectories = [t for group, _ in useful for t in group.trajectories]

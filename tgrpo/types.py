@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,8 @@ class Trajectory:
     """``(T,)`` stage the task was in after each control step, 0-based."""
     success: bool = False
     """The task was completed, at the last control step."""
+    source: Literal["policy", "replay"] = "policy"
+    """Whether the policy in training played it, or an earlier one whose success is replayed."""
 
     @property
     def steps(self) -> int:

@@ -37,7 +37,7 @@ def step_advantages(rewards: Tensor, mask: Tensor | None = None, floor: float = 
         standard deviation is below ``floor``.
     """
     values, alive = _checked(rewards, mask)
-    return _standardised(values, alive, floor).to(rewards.dtype)
+    return standardised(values, alive, floor).to(rewards.dtype)
 
 
 def trajectory_advantages(rewards: Tensor, mask: Tensor | None = None, floor: float = TRAJ_FLOOR) -> Tensor:
@@ -53,7 +53,7 @@ def trajectory_advantages(rewards: Tensor, mask: Tensor | None = None, floor: fl
     """
     values, alive = _checked(rewards, mask)
     returns = torch.where(alive, values, 0.0).sum(dim=1)
-    return _standardised(returns, alive.any(dim=1), floor).to(rewards.dtype)
+    return standardised(returns, alive.any(dim=1), floor).to(rewards.dtype)
 
 
 def tgrpo(
@@ -87,6 +87,11 @@ def tgrpo(
     """
     step = step_advantages(rewards, mask, step_floor)
     trajectory = trajectory_advantages(rewards, mask, traj_floor)
+    return combine(step, trajectory, a_step, a_traj, mask)
+
+
+def combine(step: Tensor, trajectory: Tensor, a_step: float, a_traj: float, mask: Tensor | None = None) -> Tensor:
+    """Weighs a comparison of steps ``(N, T)`` against one of whole rollouts ``(N,)``; ``(N, T)``, 0 where masked."""
     combined = a_step * step + a_traj * trajectory[:, None]
     return combined if mask is None else torch.where(mask, combined, 0.0)
 
@@ -151,8 +156,17 @@ def _checked(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     return rewards.double(), alive
 
 
-def _standardised(values: Tensor, alive: Tensor, floor: float) -> Tensor:
-    """Centres and scales ``values`` over the first dimension, among the entries that are alive."""
+def standardised(values: Tensor, alive: Tensor, floor: float = TRAJ_FLOOR) -> Tensor:
+    """Centres and scales over the first dimension: the z-score that every strategy compares by.
+
+    Args:
+        values: Double-precision numbers ``(M, ...)`` to compare.
+        alive: True for those that take part ``(M, ...)``.
+        floor: Standard deviation below which they count as equal.
+
+    Returns:
+        ``(M, ...)``, exactly 0 where not alive, where fewer than two are, and below the floor.
+    """
     count = alive.sum(dim=0)
     mean = torch.where(alive, values, 0.0).sum(dim=0) / count.clamp(min=1)
     centred = torch.where(alive, values - mean, 0.0)

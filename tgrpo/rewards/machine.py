@@ -24,7 +24,7 @@ class StepReward:
     total: float
     """Sum of the terms; in ``[0, 1]`` except at success."""
     terms: dict[str, float]
-    """``level``, ``shaping`` and ``success``."""
+    """``level``, ``shaping`` and ``success``; ``violation``, if the file forbids anything."""
     stage: int
     """Completed stages of all sub-goals, as of now."""
     progress: float
@@ -56,6 +56,7 @@ class StageMachine:
         compiler = Compiler(stages.references, stages.subgoals)
         try:
             self._success = compiler.measure("success")
+            self._violated = compiler.test(stages.forbidden)
             self._subgoals: list[_SubGoal] = []
             for subgoal in stages.subgoals:
                 self._subgoals.append(_SubGoal(subgoal, compiler, self._subgoals))
@@ -103,7 +104,9 @@ class StageMachine:
         self._finished |= succeeded
         stage = self.stages if succeeded else sum(subgoal.reached for subgoal in self._subgoals)
         parts = {"level": level, "shaping": shaping, "success": success}
-        return StepReward(level + shaping + success, parts, stage, level + shaping)
+        if self.spec.forbidden:
+            parts["violation"] = -self.spec.weights.violation * self._violated(quantities)
+        return StepReward(sum(parts.values()), parts, stage, level + shaping)
 
     def _dense(self, quantities: Quantities) -> tuple[float, float]:
         """Level and shaping of an unfinished task."""

@@ -85,6 +85,8 @@ class Weights(Strict, frozen=True):
     horizon: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Control steps a successful episode counts for at least. 0 suits groups that stop together; where they do not,
     use the longest episode."""
+    violation: NonNegative = 1.0
+    """Taken off in each step in which something forbidden holds."""
 
 
 class StageFile(Strict, frozen=True, kw_only=True):
@@ -102,4 +104,6 @@ class StageFile(Strict, frozen=True, kw_only=True):
     references: dict[str, Reference] = msgspec.field(default_factory=dict)
     """Named points besides objects and regions."""
     subgoals: Annotated[tuple[SubGoal, ...], msgspec.Meta(min_length=1)]
+    forbidden: Conditions = ()
+    """What must never hold, for example ``distance(eef,plate_1) < 0.02``; for what is learned, it stops no robot."""
     weights: Weights = Weights()

@@ -199,3 +199,18 @@ def test_no_failure_is_paid_like_a_success(block: StageFile, new_world: Any, epi
             assert step.total < 0.25 * best
         else:
             assert step.total >= 0.25 * best
+
+
+def test_what_is_forbidden_costs_in_every_step_in_which_it_holds(block, world):
+    weights = msgspec.structs.replace(block.weights, violation=0.5)
+    strict = StageMachine(msgspec.structs.replace(block, forbidden=(("block/distance < 0.1",),), weights=weights))
+    plain = StageMachine(block)
+    for machine in (strict, plain):
+        machine.reset(world.quantities())
+    far = strict.step(world.quantities())
+    assert far.terms["violation"] == 0
+    assert far.total == plain.step(world.quantities()).total
+    world.eef = [0.0, 0.0, 0.05]
+    near, usual = strict.step(world.quantities()), plain.step(world.quantities())
+    assert near.total == pytest.approx(usual.total - 0.5)
+    assert "violation" not in usual.terms

@@ -1,0 +1,1 @@
+"""Benches on problems whose answers are known exactly: ``tgrpo bench``."""
