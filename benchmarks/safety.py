@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tgrpo import rotation
 from tgrpo.errors import RobotFault
 from tgrpo.settings import from_builtins
 from tgrpo.spec import ActionSpec
 from tgrpo.types import FloatArray
-from tgrpo_ros import rotation
 from tgrpo_ros.motion import ArmState, Command, Pose, Source
 from tgrpo_ros.safety import Follower, Guard, Level, SafetySettings
 from tgrpo_ros.safety.settings import MotionLimits, Workspace

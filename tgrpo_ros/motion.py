@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tgrpo import rotation
 from tgrpo.types import FloatArray
-from tgrpo_ros import rotation
 
 ArmMode = Literal["ready", "moving", "reflex", "stopped", "disconnected"]
 """``reflex``: the robot stopped itself and wants a recovery. ``stopped``: the enabling device or an operator did."""

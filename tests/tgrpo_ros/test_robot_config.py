@@ -82,7 +82,7 @@ def test_refusals(changed, box, name, change, message):
 
 
 def test_unknown_robot_names_the_known_ones():
-    with pytest.raises(UnknownNameError, match="Did you mean 'fr3'.*panda"):
+    with pytest.raises(UnknownNameError, match=r"Did you mean 'fr3'.*panda"):
         load("fr4")
 
 

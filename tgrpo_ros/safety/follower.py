@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tgrpo import rotation
 from tgrpo.types import FloatArray
-from tgrpo_ros import rotation
 from tgrpo_ros.motion import Pose, Reference
 from tgrpo_ros.safety.settings import MotionLimits, Workspace
 

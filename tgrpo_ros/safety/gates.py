@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from tgrpo import rotation
 from tgrpo.spec import ActionSpec
 from tgrpo.types import FloatArray
-from tgrpo_ros import rotation
 from tgrpo_ros.motion import ArmState, Pose
 from tgrpo_ros.safety.follower import length, shortened
 from tgrpo_ros.safety.settings import JointLimits, LeadLimits, StepLimits, Workspace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tgrpo_ros import rotation
+from tgrpo import rotation
 from tgrpo_ros.motion import ArmState, Pose
 from tgrpo_ros.safety import gates
 from tgrpo_ros.safety.follower import length

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tgrpo import rotation
 from tgrpo.settings import from_builtins
 from tgrpo.spec import ActionSpec
-from tgrpo_ros import rotation
 from tgrpo_ros.motion import ArmState, Command, Pose, Source
 from tgrpo_ros.safety import Guard, SafetySettings
 

@@ -6,7 +6,7 @@ import time as clock
 import numpy as np
 import pytest
 
-from tgrpo_ros import rotation
+from tgrpo import rotation
 from tgrpo_ros.motion import Pose
 from tgrpo_ros.safety.follower import MAX_STEP, Follower, approach, braked, shortened, stopping_point
 from tgrpo_ros.safety.settings import MotionLimits, Workspace

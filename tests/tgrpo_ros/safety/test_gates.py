@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from tgrpo import rotation
 from tgrpo.errors import SettingsError
 from tgrpo.spec import ActionSpec
-from tgrpo_ros import rotation
 from tgrpo_ros.motion import Pose
 from tgrpo_ros.safety import gates
 from tgrpo_ros.safety.settings import JointLimits, LeadLimits, StepLimits, Workspace, check

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tgrpo_ros import rotation
+from tgrpo import rotation
 
 NUMBERS = st.floats(-1.7, 1.7)
 VECTORS = st.tuples(NUMBERS, NUMBERS, NUMBERS).map(np.array)
