@@ -46,6 +46,9 @@ EXTRAS = {
         "ros-kilted-ament-index-python==1.11.0",
     ],
     "realsense": ["pyrealsense2>=2.55"],
+    # An FR3 of system version 5.9 or newer, which is what the wheels on PyPI speak to.
+    "franka": ["franky-control>=2.0,<3"],
+    "teleop": ["pyspacemouse>=2.1,<3", "pygame>=2.6,<3"],
     # colcon calls `setup.py develop`, which setuptools 80 removed.
     "test": [
         "pytest>=8",
@@ -122,6 +125,7 @@ setup(
             "eval = sim.evaluate:main",
             "demos = sim.demos:main",
             "sft = sim.sft:main",
+            "sim-robot = sim.robot:main",
         ],
     },
     zip_safe=False,

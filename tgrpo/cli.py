@@ -33,6 +33,7 @@ SUMMARIES = {
     "report": "write the HTML report of a run folder",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",
+    "sim-robot": "drive a LIBERO scene like an arm",
     "doctor": "check this machine: rendering, packages, ROS, ports, disk",
 }
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
