@@ -37,15 +37,16 @@ class Arbiter:
         refused: Number of refused commands by reason.
     """
 
-    def __init__(self, watchdogs: Watchdogs, handover: Handover, now: float) -> None:
+    def __init__(self, watchdogs: Watchdogs, handover: Handover, max_age: float, now: float) -> None:
         """Nobody holds a lease.
 
         Args:
-            watchdogs: How old commands may be.
+            watchdogs: How long a source may be silent.
             handover: How a person lets go.
+            max_age: How old the observation behind a command may be [s].
             now: Steady time [s].
         """
-        self._dogs, self._handover = watchdogs, handover
+        self._dogs, self._handover, self._max_age = watchdogs, handover, max_age
         self._leases: dict[Source, _Lease] = {}
         self.active: Source | None = None
         self.since = now
@@ -148,6 +149,8 @@ class Arbiter:
         age = now - command.observed
         if not math.isfinite(age) or age < -self._dogs.future:
             return f"from the future: observed {-age:.3f} s ahead of the clock"
+        if age > self._max_age:
+            return f"expired: observed {age:.3f} s ago, limit {self._max_age} s"
         if command.source is not Source.HUMAN and self.active is command.source and command.observed < self.since:
             return "before hand-over: decided on an observation from before this source took over"
         return ""

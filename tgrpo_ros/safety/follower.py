@@ -162,17 +162,20 @@ class Follower:
         """Drops the target: from now on the reference brakes, until there is a new one."""
         self._path = None
 
-    def advance(self, time: float, bounded: Callable[[Pose], Pose] | None = None) -> Reference:
+    def advance(
+        self, time: float, bounded: Callable[[Pose], Pose] | None = None, *, braking: bool = False
+    ) -> Reference:
         """Follows the target until a robot time.
 
         Args:
             time: Robot time [s].
             bounded: Moves the pose that is followed at one instant to where it may be.
+            braking: Brake this time instead, and keep the target.
         """
         steps = self._steps(time)
         for dt in steps:
             self.time += dt
-            if self._path is None:
+            if braking or self._path is None:
                 self._brake(dt)
             else:
                 pose = self._path.at(self.time)

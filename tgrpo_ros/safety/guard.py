@@ -4,6 +4,7 @@ Example:
     >>> guard = Guard(settings, spec, cameras=("agentview",), now=clock())
     >>> guard.arbiter.acquire(Source.POLICY, session, clock())
     >>> guard.arm(clock(), arm.state())
+    >>> arm.start()
     >>> guard.submit(command, clock())           # whenever one comes
     >>> out = guard.tick(clock(), arm.state())   # 200 to 250 times a second
     >>> arm.send(out.reference)
@@ -84,7 +85,7 @@ class Guard:
         """
         check(settings)
         self._settings, self._spec, self._period = settings, spec, 1.0 / spec.rate
-        self.arbiter = Arbiter(settings.watchdogs, settings.handover, now)
+        self.arbiter = Arbiter(settings.watchdogs, settings.handover, settings.chunks.max_age, now)
         self.ladder = Ladder(settings.watchdogs.hold_stop, settings.motion.stop_time + STOP_ALLOWANCE, now)
         self.watch = CameraWatch(cameras, settings.watchdogs, now, still)
         self._budget = RecoveryBudget(settings.recovery)
@@ -156,11 +157,16 @@ class Guard:
         return Output(reference, gripper, level, self.ladder.reason, self.arbiter.active, action, halt)
 
     def arm(self, now: float, state: ArmState | None) -> None:
-        """Lets the arm run from where it is. A person's decision.
+        """Lets the arm run from where it is. A person's decision; without effect while it runs.
+
+        The caller then starts the robot's controller anew, so that it begins at the measured pose as the reference
+        does.
 
         Raises:
             RobotFault: A reason not to run holds; the message names it.
         """
+        if self.ladder.level is Level.RUN:
+            return
         reasons = [reason for reason in self._reasons(now, state) if reason.above is None]
         self.ladder.arm(now, reasons, health.moving(state))
         if state is not None:
@@ -255,6 +261,10 @@ class Guard:
         if level is Level.RUN and self.arbiter.active is not None:
             lead = self._settings.lead
             return follower.advance(time, lambda pose: gates.within_lead(pose, measured, lead))
+        reason = self.ladder.reason
+        if level is Level.HOLD and reason is not None and reason.name == health.MISSED_TICKS:
+            # A machine that stalled for a moment brakes for that moment; where the arm was going is still right.
+            return follower.advance(time, braking=True)
         reference = follower.brake(time)
         self._target = reference.pose
         return reference

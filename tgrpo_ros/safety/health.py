@@ -13,6 +13,8 @@ from tgrpo_ros.safety.settings import SafetySettings
 
 MOVING_JOINT = 0.05
 """A joint faster than this moves [rad/s]."""
+MISSED_TICKS = "missed_ticks"
+"""Reason of a hold after a stall of this machine."""
 OUTSIDE = 0.02
 """How far a compliant arm may be pushed out of the box before it is stopped [m]."""
 LOST_LEAD = 2.0
@@ -98,7 +100,7 @@ class Clock:
         found = []
         gap = 0.0 if self._now is None else now - self._now
         if gap > self._gap:
-            found.append(Reason(Level.HOLD, "missed_ticks", f"no tick for {gap:.3f} s, limit {self._gap:.3f} s"))
+            found.append(Reason(Level.HOLD, MISSED_TICKS, f"no tick for {gap:.3f} s, limit {self._gap:.3f} s"))
         if gap < 0.0:
             found.append(Reason(Level.DECELERATE, "clock", f"the steady clock went back by {-gap:.3f} s"))
         if state is not None and self._robot is not None and state.time < self._robot:

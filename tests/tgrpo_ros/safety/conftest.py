@@ -7,7 +7,7 @@ from tgrpo import rotation
 from tgrpo.settings import from_builtins
 from tgrpo.spec import ActionSpec
 from tgrpo_ros.motion import ArmState, Command, Pose, Source
-from tgrpo_ros.safety import Guard, SafetySettings
+from tgrpo_ros.safety import Guard, Level, SafetySettings
 
 TICK = 0.004
 JOINTS = {"low": [-2.7] * 7, "high": [2.7] * 7}
@@ -95,6 +95,29 @@ class Rig:
                 due += period
 
         return self.run(seconds, each)
+
+    def at_full_speed(self, seconds=0.6):
+        """Arms the arm and brings it to full speed."""
+        self.arm()
+        self.run(0.02)
+        self.stream(seconds, action(x=0.55, count=8))
+        assert self.guard.ladder.level is Level.RUN
+        assert np.linalg.norm(self.linear) > 0.25
+
+    def seconds_until_rest(self, each=None, limit=3.0):
+        """Ticks until the reference rests."""
+        begun = self.now
+        while np.linalg.norm(self.linear) > 0.0 and self.now - begun < limit:
+            if each is not None:
+                each(self)
+            self.tick()
+        return self.now - begun
+
+    def stays_at_rest(self, seconds=1.0):
+        """Whether nothing moves although commands keep coming."""
+        before = self.pose.position.copy()
+        self.stream(seconds, np.ones((4, 7), np.float32))
+        return np.array_equal(self.pose.position, before)
 
     @property
     def level(self):

@@ -13,7 +13,7 @@ ACTIONS = np.zeros((1, 7), np.float32)
 
 @pytest.fixture
 def arbiter():
-    return Arbiter(Watchdogs(), Handover(), now=0.0)
+    return Arbiter(Watchdogs(), Handover(), max_age=1.0, now=0.0)
 
 
 def command(source=Source.POLICY, session="one", sequence=0, observed=0.0, engaged=True):
@@ -64,10 +64,24 @@ def test_duplicate_and_old_sequences_are_refused(arbiter, sequence):
     assert give(arbiter, 0.1, sequence=sequence).startswith("old sequence")
 
 
-@pytest.mark.parametrize("observed", [0.1, 3600.0, float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("observed", [0.1, 3600.0, float("nan"), float("inf")])
 def test_stamps_from_nowhere_are_refused(arbiter, observed):
     arbiter.acquire(Source.POLICY, "one", 0.0)
     assert arbiter.refusal(command(observed=observed), 0.0).startswith("from the future")
+
+
+def test_old_observations_are_refused_and_are_no_sign_of_life(arbiter):
+    arbiter.acquire(Source.POLICY, "one", 0.0)
+    give(arbiter, 0.0)
+    arbiter.choose(0.0)
+    assert arbiter.refusal(command(sequence=1, observed=0.1), 1.2).startswith("expired")
+    assert [reason.name for reason in arbiter.reasons(1.2)] == ["lease_lost"]
+
+
+@pytest.mark.parametrize("observed", [float("-inf"), -1e9])
+def test_observations_from_long_ago_are_refused(arbiter, observed):
+    arbiter.acquire(Source.POLICY, "one", 0.0)
+    assert arbiter.refusal(command(observed=observed), 0.0)
 
 
 @pytest.mark.parametrize("source", [Source.SAFETY])
