@@ -19,13 +19,14 @@ import zmq
 from rich.console import Console
 
 from sim.libero import LiberoEnv, Mode, make
-from sim.settings import Index
 from tgrpo import rotation, sim_link
 from tgrpo.errors import SettingsError, SimulationError, TgrpoError
-from tgrpo.learner import Count
 from tgrpo.settings import Strict, validated
 from tgrpo.types import FloatArray
 
+# Not those of sim.settings, which loads everything that training needs: a scene has to be there in seconds.
+Index = Annotated[int, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
 _NO_TURN = 1e-9
 """A smaller rotation is none [rad]: for exactly none, LIBERO's controller keeps its old goal."""
 _OPEN, _CLOSE = -1.0, 1.0
