@@ -1,19 +1,23 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tgrpo import rotation
 
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no defect of the function under test."""
 NUMBERS = st.floats(-1.7, 1.7)
 VECTORS = st.tuples(NUMBERS, NUMBERS, NUMBERS).map(np.array)
 
 
+@PATIENT
 @given(VECTORS)
 def test_vector_and_back(vector):
     assert rotation.to_vector(rotation.from_vector(vector)) == pytest.approx(vector, abs=1e-9)
 
 
+@PATIENT
 @given(VECTORS, VECTORS)
 def test_matrix_agrees_with_quaternion(first, second):
     a, b = rotation.from_vector(first), rotation.from_vector(second)
@@ -23,6 +27,7 @@ def test_matrix_agrees_with_quaternion(first, second):
     assert rotation.difference(again, rotation.multiply(a, b)) == pytest.approx(np.zeros(3), abs=1e-7)
 
 
+@PATIENT
 @given(VECTORS, VECTORS)
 def test_difference_turns_start_into_goal(first, second):
     start, goal = rotation.from_vector(first), rotation.from_vector(second)
