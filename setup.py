@@ -53,6 +53,9 @@ EXTRAS = {
     # The gateway of `tgrpo serve` for clients of openpi; the server itself needs none.
     "serve": ["websockets>=15"],
     "realsense": ["pyrealsense2>=2.55"],
+    # An FR3 of system version 5.9 or newer, which is what the wheels on PyPI speak to.
+    "franka": ["franky-control>=2.0,<3"],
+    "teleop": ["pyspacemouse>=2.1,<3", "pygame>=2.6,<3"],
     # colcon calls `setup.py develop`, which setuptools 80 removed.
     "test": [
         "pytest>=8",
@@ -130,6 +133,7 @@ setup(
             "demos = sim.demos:main",
             "sft = sim.sft:main",
             "reward = sim.reward:main",
+            "sim-robot = sim.robot:main",
         ],
     },
     zip_safe=False,

@@ -25,6 +25,7 @@ from sim.render import Renderer
 from sim.simplify import simplify
 from sim.snapshot import Snapshot
 from sim.stock import SUITES as SUITES
+from tgrpo import rotation
 from tgrpo.errors import SettingsError, SimulationError, UnknownNameError
 from tgrpo.spec import ActionSpec
 from tgrpo.types import FloatArray, Image, Observation
@@ -199,6 +200,16 @@ class LiberoEnv:
     def proprio(self) -> NDArray[np.float32]:
         """Returns end-effector position ``(3,)`` [m], axis-angle ``(3,)`` [rad] and finger positions ``(2,)`` [m]."""
         return self._readout.proprio()
+
+    def tool_pose(self) -> tuple[FloatArray, FloatArray]:
+        """Returns what the arm's controller steers: position ``(3,)`` [m] and quaternion ``(4,)``, x y z w."""
+        site = self._stepper.arm.site
+        return self._data.site_xpos[site].copy(), rotation.from_matrix(self._data.site_xmat[site])
+
+    def joint_state(self) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Returns joint positions ``(7,)`` [rad], velocities ``(7,)`` [rad/s] and finger positions ``(2,)`` [m]."""
+        arm, data = self._stepper.arm, self._data
+        return data.qpos[arm.qpos], data.qvel[arm.qvel], self._readout.fingers()
 
     def success(self) -> bool:
         """Whether the task is completed in the present state."""

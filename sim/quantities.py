@@ -63,6 +63,10 @@ class Readout:
             [data.site_xpos[self._site], axis_angle(data.xquat[self._hand]), data.qpos[self._fingers]]
         ).astype(np.float32)
 
+    def fingers(self) -> FloatArray:
+        """Returns finger positions ``(2,)`` [m]."""
+        return np.asarray(self._data.qpos[self._fingers])
+
     def quantities(self) -> dict[str, FloatArray]:
         """Returns all named quantities; the names are listed in :mod:`tgrpo.rewards`."""
         data = self._data

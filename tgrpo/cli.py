@@ -50,6 +50,7 @@ SUMMARIES = {
     "convert": "convert component files of OpenVLA-OFT to safetensors",
     "reward": "audit a task's stage reward, or have one written",
     "bench": "compare estimators of advantages on a problem with known answers",
+    "sim-robot": "drive a LIBERO scene like an arm",
     "doctor": "check this machine: rendering, packages, ROS, ports, disk",
 }
 EXIT_FAILURE, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

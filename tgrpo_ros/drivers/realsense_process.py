@@ -1,0 +1,160 @@
+"""The process that holds one RealSense: `python -m tgrpo_ros.drivers.realsense_process FD`.
+
+librealsense may hang when a cable is pulled, in stopping too; then this process is killed and another one started.
+"""
+
+from __future__ import annotations
+
+import importlib
+import time
+from typing import Any
+
+import numpy as np
+
+from tgrpo_ros.drivers import realsense_messages as messages
+from tgrpo_ros.drivers.link import Channel, Failed, serve
+
+WAIT_MS = 700
+"""How long librealsense may wait for a frame [ms]."""
+LATEST = 0.5
+"""An older stamp cannot be compared with this machine's clock; then the time of arrival counts [s]."""
+PIP = "pip install 'pyrealsense2>=2.55' and apt-get install libusb-1.0-0"
+
+
+def main() -> None:
+    """Serves one camera until the other end of the channel closes or the camera is lost."""
+    channel = serve(messages.Open)
+    try:
+        try:
+            library = importlib.import_module("pyrealsense2")
+        except ImportError as error:
+            channel.send(Failed(reason=f"a RealSense needs pyrealsense2 ({error}). Run: {PIP}"))
+            return
+        first = channel.receive(10.0)
+        if first:
+            try:
+                run(library, first[0], channel)
+            except RuntimeError as error:  # what librealsense raises for everything
+                channel.send(Failed(reason=f"camera {first[0].serial}: {error}"))
+    except EOFError:
+        return
+
+
+def run(library: Any, wanted: messages.Open, channel: Channel[Any]) -> None:
+    """Streams frames.
+
+    Raises:
+        EOFError: Nobody reads them any more.
+        RuntimeError: The camera is missing or was lost.
+    """
+    context = library.context()
+    device = find(library, context, wanted.serial)
+    if wanted.reset:
+        device.hardware_reset()
+        time.sleep(3.0)
+        device = find(library, context, wanted.serial)
+    pipeline, config = library.pipeline(context), library.config()
+    config.enable_device(wanted.serial)
+    config.enable_stream(library.stream.color, wanted.width, wanted.height, library.format.rgb8, round(wanted.rate))
+    profile = pipeline.start(config)
+    try:
+        channel.send(settle(library, profile.get_device(), wanted))
+        sequence = 0
+        while True:
+            picture = pipeline.wait_for_frames(WAIT_MS).get_color_frame()
+            if not picture:
+                continue
+            domain = str(picture.get_frame_timestamp_domain()).rpartition(".")[2]
+            stamp = captured(picture.get_timestamp() / 1000.0, domain, time.time(), time.monotonic())
+            image = np.asarray(picture.get_data())
+            channel.send(
+                messages.Picture(
+                    data=image.tobytes(),
+                    height=image.shape[0],
+                    width=image.shape[1],
+                    captured=stamp,
+                    sequence=sequence,
+                    domain=messages.DOMAINS.get(domain, "hardware_clock"),
+                )
+            )
+            sequence += 1
+    finally:
+        pipeline.stop()
+
+
+def find(library: Any, context: Any, serial: str) -> Any:
+    """The device of a serial number.
+
+    Raises:
+        RuntimeError: There is none; the message lists those that there are.
+    """
+    there = {device.get_info(library.camera_info.serial_number): device for device in context.query_devices()}
+    if serial not in there:
+        raise RuntimeError(f"not connected; connected are: {', '.join(there) or 'none'}. Check cable and serial number")
+    return there[serial]
+
+
+def settle(library: Any, device: Any, wanted: messages.Open) -> messages.Opened:
+    """Locks exposure and white balance of the colour sensor and reads them back.
+
+    Raises:
+        RuntimeError: There is no colour sensor, or it kept another value.
+    """
+    sensor = colour_sensor(library, device)
+    option = library.option
+    if sensor.supports(option.frames_queue_size):
+        sensor.set_option(option.frames_queue_size, 1)
+    read: dict[str, float] = {}
+    for name, value in (
+        ("enable_auto_exposure", 0.0),
+        ("exposure", float(wanted.exposure)),
+        ("enable_auto_white_balance", 0.0),
+        ("white_balance", float(wanted.white_balance)),
+    ):
+        which = getattr(option, name)
+        if not sensor.supports(which):
+            continue
+        if not sensor.is_option_read_only(which):
+            sensor.set_option(which, value)
+        read[name] = float(sensor.get_option(which))
+        limits = sensor.get_option_range(which)
+        if not sensor.is_option_read_only(which) and abs(read[name] - value) > max(limits.step, 1e-6):
+            raise RuntimeError(f"{name} was set to {value:g} and reads back as {read[name]:g}")
+    return messages.Opened(options=read)
+
+
+def colour_sensor(library: Any, device: Any) -> Any:
+    """The colour sensor by name: the first sensor of a depth camera is its stereo module.
+
+    Raises:
+        RuntimeError: The device has none.
+    """
+    names = []
+    for sensor in device.query_sensors():
+        name = sensor.get_info(library.camera_info.name)
+        if "rgb" in name.lower() or "color" in name.lower():
+            return sensor
+        names.append(name)
+    if len(names) == 1:  # some cameras take colour with their only sensor
+        return device.query_sensors()[0]
+    raise RuntimeError(f"no colour sensor among: {', '.join(names)}")
+
+
+def captured(stamp: float, domain: str, wall: float, steady: float) -> float:
+    """When a picture was taken, on the steady clock.
+
+    The wall clock is only read at this instant, to learn how old the stamp is; a clock that is set between two frames
+    spoils at most one age, and an age that cannot be is not believed.
+
+    Args:
+        stamp: Of the frame, in its domain [s].
+        domain: ``global_time`` and ``system_time`` are the wall clock of this machine.
+        wall: The wall clock now [s].
+        steady: The steady clock now [s].
+    """
+    age = wall - stamp if domain in ("global_time", "system_time") else 0.0
+    return steady - age if 0.0 <= age <= LATEST else steady
+
+
+if __name__ == "__main__":
+    main()
