@@ -34,7 +34,7 @@ class DemoSettings(Strict, frozen=True):
     A command that was interrupted continues when it is run again.
     """
 
-    suite: str = "libero_object"
+    suite: str = "libero_spatial"
     """LIBERO suite."""
     tasks: str = "all"
     """Indices or names separated by commas, a range such as `0-4`, or `all`."""

@@ -29,7 +29,7 @@ class EvalSettings(Strict, frozen=True):
 
     policy: Annotated[str, tyro.conf.Positional] = "tiny-libero"
     """Checkpoint: a folder, or the name of one that ships with the package."""
-    suite: str = "libero_object"
+    suite: str = "libero_spatial"
     """LIBERO suite."""
     tasks: str = "all"
     """Indices or names separated by commas, a range such as `0-4`, or `all`."""

@@ -30,7 +30,7 @@ class RewardCommand(Strict, frozen=True):
     """`audit` plays rollouts and judges; `compile` reads the BDDL goal; `write` asks a language model."""
     task: Annotated[str, tyro.conf.Positional]
     """Index or name of the task."""
-    suite: str = "libero_object"
+    suite: str = "libero_spatial"
     """LIBERO suite of the task."""
     stages: Path | None = None
     """Stage file to audit; the shipped one if not given."""

@@ -24,9 +24,9 @@ Index = Annotated[int, msgspec.Meta(ge=0)]
 class TrainSettings(Strict, frozen=True):
     """One training run."""
 
-    suite: str = "libero_object"
+    suite: str = "libero_spatial"
     """LIBERO suite of the task."""
-    task: int | str = 0
+    task: int | str = 2
     """Index or name of the task."""
     preset: Preset = "fast"
     """Where the settings below start from: `fast`, or `paper` for the method as published."""

@@ -41,7 +41,7 @@ def test_tasks_that_do_not_exist(text):
 
 
 def test_every_episode_is_on_its_own():
-    units = plan(EvalSettings(tasks="0,3", states="4-6", seed=2, videos=Path("videos")))
+    units = plan(EvalSettings(suite="libero_object", tasks="0,3", states="4-6", seed=2, videos=Path("videos")))
     assert [(unit.task, unit.init_state) for unit in units] == [(t, s) for t in (0, 3) for s in (4, 5, 6)]
     assert all(unit.group is None and not unit.keep and len(unit.seeds) == 1 for unit in units)
     assert [unit.film for unit in units] == [unit.rewards for unit in units] == [True, False, False] * 2
@@ -56,14 +56,20 @@ def test_a_film_of_a_task_without_stages_needs_none():
 
 def test_states_that_do_not_exist():
     with pytest.raises(SettingsError, match="0-49"):
-        plan(EvalSettings(states="45-55"))
+        plan(EvalSettings(suite="libero_object", states="45-55"))
 
 
 @pytest.fixture(scope="module")
 def result(pool, replay_folder, tmp_path_factory):
     videos = tmp_path_factory.mktemp("videos")
     settings = EvalSettings(
-        policy=str(replay_folder), tasks="0", states="1-4", mode="fast", videos=videos, max_steps=120
+        suite="libero_object",
+        policy=str(replay_folder),
+        tasks="0",
+        states="1-4",
+        mode="fast",
+        videos=videos,
+        max_steps=120,
     )
     return evaluate(settings, QUIET, pool), videos
 
@@ -83,7 +89,9 @@ def test_the_json_has_what_was_agreed(result):
 
 def test_parallel_equals_serial(result, blind_env, replay_folder):
     data, _ = result
-    settings = EvalSettings(policy=str(replay_folder), tasks="0", states="1-4", mode="fast", max_steps=120)
+    settings = EvalSettings(
+        suite="libero_object", policy=str(replay_folder), tasks="0", states="1-4", mode="fast", max_steps=120
+    )
     serial = outcomes([play(blind_env, load(replay_folder), unit) for unit in plan(settings)])
     assert [(e["init_state"], e["success"], e["steps"]) for e in data["episodes"]] == [
         (e.init_state, e.success, e.steps) for e in serial

@@ -42,6 +42,8 @@ TOLERANCE = {"loss": 3e-4, "kl": 1e-5, "clip_fraction": 0.02, "reproduction_erro
 def settings(tiny_folder):
     """Every choice of the recipe is spelled out, so that a better default does not change these runs."""
     return TrainSettings(
+        suite="libero_object",
+        task=0,
         policy=str(tiny_folder),
         seed=11,
         iterations=4,
@@ -78,6 +80,8 @@ def options(settings, prefix="--"):
     for name, value in msgspec.structs.asdict(settings).items():
         if isinstance(value, msgspec.Struct):
             yield from options(value, f"--{name}.")
+        elif isinstance(value, bool):
+            yield prefix + ("" if value else "no-") + name.replace("_", "-")
         elif value is not None:
             yield from (prefix + name.replace("_", "-"), str(value))
 
