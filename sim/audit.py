@@ -55,7 +55,7 @@ def rollouts(
                 max_steps=max_steps or env.max_steps,
                 keep=False,
             )
-            (trajectory,) = play(env, player, unit, stages).trajectories
+            (trajectory,) = play(env, player, unit, stages=stages).trajectories
             found.append(Rollout(kind, start_score(env, stages, state), progress(trajectory), trajectory.success))
     return found
 

@@ -25,11 +25,11 @@ class Chain:
     stages: int = 4
     horizon: int = 10
     """Longest episode [steps]."""
-    right: float = 0.565
+    right: float = 0.575
     """How often the policy does the right thing."""
-    advance: float = 1.0
+    advance: float = 0.98
     """Chance that the right thing completes a stage."""
-    fall: float = 0.27
+    fall: float = 0.165
     """Chance that the wrong thing loses one."""
     dense: bool = True
     """Whether every completed stage pays ``1 / K``, besides the 1 for the last one."""
