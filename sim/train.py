@@ -11,6 +11,7 @@ import msgspec
 import tyro
 from rich.console import Console
 
+from sim import dry_run
 from sim.control import Control
 from sim.settings import PRESETS, TrainSettings, check, worker_count
 from sim.training import START, Training
@@ -33,6 +34,8 @@ class TrainCommand(TrainSettings, frozen=True):
     """Run folder, where everything is written; a new one in `runs/`, named by the time, if not given."""
     resume: bool = False
     """Continue the run in the run folder, with the settings it has."""
+    dry_run: bool = False
+    """Only say what the run would take, after one optimiser step on made-up rollouts; nothing is written."""
     control: Literal["none", "stdin"] = "none"
     """Whether to obey `pause`, `resume`, `checkpoint` and `stop` on standard input; its end is a stop, too."""
 
@@ -57,6 +60,10 @@ def main(argv: list[str]) -> int:
     console, control, command = Console(), Control(), parse(argv)
     if command.resume and command.run_dir is None:
         raise SettingsError("--resume needs --run-dir: the folder of the run to continue.")
+    if command.dry_run:
+        settings = command.settings()
+        dry_run.show(dry_run.rehearse(startable(settings), settings), settings, console)
+        return 0
     folder = command.run_dir or Path(time.strftime("runs/%Y%m%d-%H%M%S"))
     files.require_space(folder, SPACE)
     with RunFolder.resume(folder) if command.resume else _begun(folder, command.settings()) as run:

@@ -15,7 +15,7 @@ SMALL = ["--tasks", "2", "--size", "32", "--every", "50", "--workers", "1"]
 
 @pytest.mark.slow
 def test_demonstrations_are_made_once_counted_and_readable(tmp_path, capsys):
-    command = [*SMALL, "--out", str(tmp_path), "--noise.sigma", "0.1"]
+    command = ["--suite", "libero_object", *SMALL, "--out", str(tmp_path), "--noise.sigma", "0.1"]
     assert main([*command, "--init-states", "0-0"]) == 0
     assert "1/1" in capsys.readouterr().out
     written = (tmp_path / "libero_object_2.hdf5").stat().st_mtime_ns
