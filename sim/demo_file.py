@@ -116,6 +116,7 @@ class DemoWriter:
             self._file.attrs["provenance"] = json.dumps(dict(provenance))
             self._file.attrs["failures"] = "[]"
             self._file.create_group("demos")
+            self._file.flush()  # a writer that is killed before its first demonstration leaves a file that opens
 
     def done(self) -> set[str]:
         """Keys of all demonstrations that were tried, successful or not."""
@@ -194,7 +195,7 @@ def _open(path: Path, mode: str) -> h5py.File:
     try:
         return h5py.File(path, mode)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be opened as a demonstration file: {error}") from error
+        raise CheckpointError(f"{path}: cannot be opened as a demonstration file: {error}. If it is damaged, delete it.") from error
 
 
 def read(path: Path | str, cameras: tuple[str, ...] | None = None) -> Iterator[Demonstration]:

@@ -1,6 +1,7 @@
 """Demonstrations on disk: our format and LIBERO's."""
 
 import json
+import shutil
 
 import h5py
 import numpy as np
@@ -54,6 +55,14 @@ def test_a_file_is_continued_and_remembers_failures(tmp_path):
         assert writer.done() == {"03_1", "04_0"}
         writer.add(demonstration(1))
     assert [demo.init_state for demo in load(path, cameras=())] == [1, 3]
+
+
+def test_a_writer_that_is_killed_before_its_first_demonstration_can_be_continued(tmp_path):
+    """What a killed process leaves behind is what is in the file before anything else is written or closed."""
+    with DemoWriter(tmp_path / "a.hdf5", {}):
+        shutil.copy(tmp_path / "a.hdf5", tmp_path / "left.hdf5")
+    with DemoWriter(tmp_path / "left.hdf5", {}) as writer:
+        assert writer.done() == set()
 
 
 def test_pictures_are_decoded_on_demand(tmp_path):
