@@ -21,6 +21,7 @@ from tgrpo.spec import ActionSpec
 from tgrpo.types import FloatArray
 from tgrpo_ros.motion import ArmState, Command, Pose, Source
 from tgrpo_ros.safety import Follower, Guard, Level, SafetySettings
+from tgrpo_ros.safety.follower import MAX_STEP
 from tgrpo_ros.safety.settings import MotionLimits, Workspace
 
 BOX = {"low": [0.3, -0.3, 0.1], "high": [0.7, 0.3, 0.6]}
@@ -149,12 +150,16 @@ def judge(record: Record, settings: SafetySettings) -> dict[str, int]:
     def changes(values: FloatArray) -> FloatArray:
         return np.asarray(np.linalg.norm(np.diff(values, axis=0)[same], axis=1))
 
+    # Over one step of the integration the way is the mean velocity times the time, else a jump hides in the position.
+    single = dt <= MAX_STEP
+    way = np.diff(record.positions, axis=0)[same] - 0.5 * (record.linear[1:] + record.linear[:-1])[same] * dt[:, None]
     outside = (record.positions < np.array(box.low) - ROUNDING) | (record.positions > np.array(box.high) + ROUNDING)
     return {
         "not finite": int((~np.isfinite(record.positions)).sum() + (~np.isfinite(record.linear)).sum()),
         "outside the box": int(outside.any(axis=1).sum()),
         "too fast": int((np.linalg.norm(record.linear, axis=1) > limits.linear_speed + ROUNDING).sum()),
         "moved too fast": int((changes(record.positions) > limits.linear_speed * dt + ROUNDING).sum()),
+        "jumped": int((np.linalg.norm(way[single], axis=1) > ROUNDING).sum()),
         "turned too fast": int((np.linalg.norm(record.angular, axis=1) > limits.angular_speed + ROUNDING).sum()),
         "accelerated too much": int((changes(record.linear) > limits.linear_acceleration * dt + ROUNDING).sum()),
         "turn accelerated too much": int((changes(record.angular) > limits.angular_acceleration * dt + ROUNDING).sum()),

@@ -149,8 +149,8 @@ class Guard:
         if action is not None:
             self._aim(action, now, state)
             gripper = self._latch.update(float(action[6]), now)
-        # A robot that reports nothing has no time to integrate on; braking must not wait for it.
-        silent = now - state.received > self._settings.watchdogs.state_stop
+        # A robot that is silent, or whose clock went back, has no time to integrate on; braking must not wait for it.
+        silent = now - state.received > self._settings.watchdogs.state_stop or state.time < self._follower.time
         time = self._follower.time + elapsed if silent else state.time
         reference = self._move(self._follower, level, time, state.pose)
         halt = faulty and self._follower.resting
