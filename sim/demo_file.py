@@ -195,7 +195,9 @@ def _open(path: Path, mode: str) -> h5py.File:
     try:
         return h5py.File(path, mode)
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be opened as a demonstration file: {error}. If it is damaged, delete it.") from error
+        raise CheckpointError(
+            f"{path}: cannot be opened as a demonstration file: {error}. If it is damaged, delete it."
+        ) from error
 
 
 def read(path: Path | str, cameras: tuple[str, ...] | None = None) -> Iterator[Demonstration]:
