@@ -77,6 +77,7 @@ def _states(settings: TrainSettings, task: int, iteration: int, outcomes: Sequen
         count=settings.groups,
         first=iteration * settings.groups,
         seed=settings.seed,
+        rollouts=settings.group_size,
         outcomes=outcomes,
         features=np.zeros((0, 0)) if features is None else features,
     )
@@ -171,7 +172,7 @@ def prepare(
         Outcome(g.init_state, sum(t.success for t in g.trajectories), len(g.trajectories)) for g in groups
     ]
     chosen = list(groups)
-    if settings.replay:
+    if settings.replay == "success":
         rng = np.random.default_rng((settings.seed, iteration))
         chosen = [memory.successes.repair(group, rng) for group in groups]
         for group in groups:

@@ -56,8 +56,8 @@ class TrainSettings(Strict, frozen=True):
     """Step limit of an episode; the suite's own if not given."""
     sampler: str = "uniform"
     """Which initial states come next: `uniform`, `step`, `accuracy`, `information`."""
-    replay: bool = False
-    """Put a stored success into groups that fail entirely."""
+    replay: Literal["none", "success"] = "none"
+    """`success` puts a stored success into groups that fail entirely."""
     group_filter: Literal["none", "accuracy"] = "none"
     """`accuracy` learns only from groups whose success rate is between 0.1 and 0.9."""
     train_states: Annotated[str, msgspec.Meta(pattern=r"^\d+-\d+$")] = "0-24"

@@ -41,6 +41,8 @@ class Request:
     """Groups of the run before these."""
     seed: int
     """Seed of the run."""
+    rollouts: int = 1
+    """Rollouts that each group will have."""
     outcomes: Sequence[Outcome] = ()
     """All groups before, in their order."""
     features: FloatArray = field(default_factory=lambda: np.zeros((0, 0)))

@@ -4,6 +4,9 @@ Source: TIP (arXiv 2210.04642); idea of: Gaussian-process dynamics of images are
 question, "which experiment next", asked about success: a Beta-Bernoulli for each initial state whose counts are
 shared between similar states by a kernel, and the mutual information of the next outcome. :func:`path_information` is
 TIP's own acquisition, for low-dimensional models.
+
+Experimental: it helps where few numbers describe a state, as in its test with two. With all joints of a LIBERO scene as
+features states look much alike, and little is left of the choice.
 """
 
 from __future__ import annotations
@@ -73,7 +76,8 @@ def choose(request: Request) -> list[int]:
     for _ in range(request.count):
         place = int(np.argmax(mutual_information(successes, failures) + noise))
         rate = successes[place] / (successes[place] + failures[place])
-        successes, failures = successes + alike[place] * rate, failures + alike[place] * (1 - rate)
+        weight = request.rollouts * alike[place]
+        successes, failures = successes + weight * rate, failures + weight * (1 - rate)
         chosen.append(int(request.states[place]))
     return chosen
 
