@@ -82,6 +82,10 @@ def test_refusals_say_what_to_do(session, tmp_path):
         run(tmp_path, tmp_path / "out")
     with pytest.raises(SettingsError, match=r"unknown export format 'hdf'.*Did you mean 'hdf5'"):
         run(session, tmp_path, kind="hdf")
+
+
+def test_a_lerobot_dataset_has_no_part_of_an_episode(session, tmp_path):
+    pytest.importorskip("pyarrow", reason="pip install '.[lerobot-export]'")
     with pytest.raises(SettingsError, match="column 'intervention'"):
         run(session, tmp_path / "set", "--part", "human", kind="lerobot")
 
