@@ -27,7 +27,7 @@ EXTRAS = {
     ],
     # What a robot PC needs to record episodes and to write their report.
     "record": ["mcap>=1.6,<2", "zstandard>=0.23", "pillow>=11", "av>=15", "jinja2>=3.1"],
-    # LeRobotDataset files; large, so it is not in the lock.
+    # LeRobotDataset files; large, and nothing else needs it.
     "lerobot-export": ["pyarrow>=21"],
     # LIBERO is pinned to the release whose physics and pictures the tests compare against.
     "sim": [

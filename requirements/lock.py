@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "train,record,sim,serve,ros-wheels,test"
+EXTRAS = "train,record,lerobot-export,sim,serve,teleop,ros-wheels,test"
 GPU_ONLY = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)$")
 BUILD = ("setuptools", "wheel")
 

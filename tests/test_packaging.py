@@ -15,7 +15,7 @@ import tgrpo
 
 ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = ET.parse(ROOT / "package.xml").getroot()
-HARDWARE = ("realsense", "franka", "teleop")
+HARDWARE = ("realsense", "franka")
 """Extras for devices: nobody needs them without one, so they are not locked."""
 LOCKS = sorted(ROOT.glob("requirements/lock-*.txt"))
 LINE = re.compile(r"^([a-z0-9][a-z0-9-]*)==(\S+)((?: --hash=sha256:[0-9a-f]{64})+)$")
@@ -70,7 +70,7 @@ def test_resource_marker():
 @pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
 def test_lock_pins_every_requirement_with_a_hash(path):
     core, extras = setup_constants()
-    groups = [core, *(extras[name] for name in extras if name not in {*HARDWARE, "lerobot-export"})]
+    groups = [core, *(extras[name] for name in extras if name not in HARDWARE)]
     wanted = {normal(one) for group in groups for one in group}
     names = set(locked(path)) | set(locked(ROOT / "requirements" / "build.txt"))
     missing = wanted - names
