@@ -90,14 +90,14 @@ class Embodiment(Strict, frozen=True):
 def check_sees(policy: ObservationSpec, embodiment: ObservationSpec) -> None:
     """Refuses a policy that must be shown what an embodiment does not have.
 
+    ``flip`` is not compared: pictures are shown upright, and a policy that wants them mirrored does so itself.
+
     Raises:
         SpecError: A camera is missing, or pictures or proprioception differ; the message lists every difference.
     """
-    differences = [
-        f"{name}: policy {mine!r}, embodiment {theirs!r}"
-        for name in ("size", "flip")
-        if (mine := getattr(policy, name)) != (theirs := getattr(embodiment, name)) and policy.cameras
-    ]
+    differences = []
+    if policy.cameras and policy.size != embodiment.size:
+        differences.append(f"size: policy {policy.size!r}, embodiment {embodiment.size!r}")
     if not set(policy.cameras) <= set(embodiment.cameras):
         differences.append(f"cameras: policy {list(policy.cameras)}, embodiment {list(embodiment.cameras)}")
     if policy.proprio and not embodiment.proprio:

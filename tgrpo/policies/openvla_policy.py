@@ -19,6 +19,7 @@ from tgrpo.policies.openvla import OpenVLA
 from tgrpo.policies.openvla_oft import COMPONENTS, OpenVLAOFT
 from tgrpo.policies.streams import Exploration, Streams
 from tgrpo.policies.vla import prompts
+from tgrpo.policies.vla.config import choose_key
 from tgrpo.policies.vla.decision import DIMS
 from tgrpo.policies.vla.pictures import evaluation_view
 from tgrpo.policies.vla.settings import ADAPTER, DESCRIPTION, AdapterSettings, VlaSettings
@@ -75,6 +76,11 @@ class VlaPolicy:
             cameras=CAMERAS[: vla.num_images], size=CAMERA_SIZE, flip="left_right", proprio=vla.uses_proprio
         )
         return PolicySpec(observation=observation, chunk=vla.chunk)
+
+    @property
+    def normalisation(self) -> str:
+        """Name of the statistics that actions and proprioception are scaled with."""
+        return choose_key(dict(self.vla.folder.statistics), self.settings.key)
 
     def reset(self, seeds: Sequence[int]) -> None:
         """Starts one episode for each row, with its own stream of random numbers."""

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -12,6 +13,7 @@ from tgrpo.policies.openvla_policy import VlaPolicy
 from tgrpo.policies.vla.pictures import evaluation_view
 from tgrpo.policies.vla.settings import VlaSettings
 from tgrpo.settings import to_builtins
+from tgrpo.spec import check_sees
 from tgrpo.types import Observation
 
 SMALL = {"vit_heads": (4, 4), "key": "libero_spatial"}
@@ -39,6 +41,9 @@ def test_follows_the_protocol(policy):
     assert (spec.observation.cameras, spec.observation.size) == (("agentview",), 256)
     assert (spec.observation.flip, spec.action.gripper) == ("left_right", "close_positive")
     assert spec.chunk == policy.vla.chunk
+    assert policy.normalisation == "libero_spatial"
+    # It mirrors its pictures itself, so a robot that shows them upright fits.
+    check_sees(spec.observation, msgspec.structs.replace(spec.observation, flip="none"))
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])

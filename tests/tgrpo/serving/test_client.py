@@ -183,7 +183,6 @@ def test_an_observation_of_another_shape_is_explained(make_server, connect, show
         ({"dims": 8}, "dims: policy 7, embodiment 8"),
         ({"cameras": ("wrist",)}, r"cameras: policy \['agentview'\], embodiment \['wrist'\]"),
         ({"size": 224}, "size: policy 16, embodiment 224"),
-        ({"flip": "left_right"}, "flip: policy 'none', embodiment 'left_right'"),
         ({"proprio": False}, "proprio: policy True, embodiment False"),
         ({"normalisation": "franka_stats"}, "normalisation: policy 'none', embodiment 'franka_stats'"),
     ],
