@@ -133,7 +133,7 @@ def write(task: Task, ask: Ask, audit: Audit = lambda stages: ()) -> Written:
         SettingsError: No answer passed; the message has what was wrong with the last one.
     """
     question, problem = prompt(task), parse(task.bddl)
-    current, rejected = question, []
+    current, rejected = question, list[tuple[str, ...]]()
     for _ in range(ATTEMPTS):
         answer = ask(current)
         stages, errors = review(answer, task, problem, audit)
