@@ -42,9 +42,7 @@ def compile_bddl(text: str, suite: str, task: str) -> StageFile:
     references: dict[str, Reference] = {}
     subgoals = tuple(_subgoals(problem, language, references))
     if not subgoals:
-        raise SettingsError(
-            f"{suite}/{task}: every conjunct of the goal holds at the start; there are no stages."
-        )
+        raise SettingsError(f"{suite}/{task}: every conjunct of the goal holds at the start; there are no stages.")
     return StageFile(
         schema="tgrpo/stages/1",
         suite=suite,

@@ -179,7 +179,7 @@ class Maze:
         return self.at[0] == LAYERS
 
 
-def test_looking_further_ahead_needs_no_exact_values():
+def test_looking_ahead_to_the_end_needs_no_exact_values():
     rng = np.random.default_rng(0)
     moves, pay = rng.integers(0, WIDTH, (LAYERS, WIDTH, 2)), rng.uniform(0, 1, (LAYERS, WIDTH, 2))
     exact = np.zeros((LAYERS + 1, WIDTH))
@@ -196,8 +196,8 @@ def test_looking_further_ahead_needs_no_exact_values():
                 returns = lookahead.try_out(maze, plans, lambda m=maze: m.earned, lambda m=maze: wrong[m.at])
                 choice = int(plans[int(np.argmax(returns))][0, 0])
                 reached[layer, place] = pay[layer, place, choice] + reached[layer + 1, moves[layer, place, choice]]
-        losses.append(float((exact - reached).mean()))
-    assert losses[0] > losses[1] > losses[2]
+        losses.append(float((exact - reached).max()))
+    assert min(losses[:2]) > 1.0  # without discount nothing says that three steps lose less than one
     assert losses[2] == pytest.approx(0.0, abs=1e-9)
 
 

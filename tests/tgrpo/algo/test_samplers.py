@@ -102,7 +102,7 @@ def estimate_error(seed, choose):
     field = 1 / (1 + np.exp(-6 * (places @ rng.normal(size=2))))
     kernel, outcomes = information.similarity(places), []
     for turn in range(100):
-        wish = Request(tuple(range(50)), 1, turn, seed, tuple(outcomes), places)
+        wish = Request(tuple(range(50)), 1, turn, seed, outcomes=tuple(outcomes), features=places)
         state = choose(wish)[0]
         outcomes.append(Outcome(state, int(rng.random() < field[state]), 1))
     successes, failures = information.counts(range(50), kernel, outcomes)
