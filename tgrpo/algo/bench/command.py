@@ -72,7 +72,7 @@ def table(dense: Sequence[Result], sparse: Sequence[Result]) -> str:
 
 def picture(dense: Sequence[Result], sparse: Sequence[Result]) -> str:
     """The table as bars with their intervals, as SVG text."""
-    left, scale, pitch = 190, 560, 44
+    left, scale, pitch = 240, 600, 44
     height = pitch * len(dense) + 46
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 640 {height}" font-family="sans-serif" font-size="12">',
