@@ -2,7 +2,7 @@
 
 Source: PROPA (arXiv 2511.10279), Monte-Carlo tree search whose values are process rewards; a reimplementation of the
 search from its description. Its published loop gives unvisited children priority, as here. On the credit chain the tree
-costs 3.6 times the simulator's steps of a flat group and estimates advantages no better.
+costs about three times the simulator's steps of a flat group and estimates advantages no better.
 """
 
 from __future__ import annotations
