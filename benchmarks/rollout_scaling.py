@@ -30,7 +30,7 @@ def played(settings: TrainSettings, pool: WorkerPool, policy: Path, groups: int)
     found = []
     for iteration in range(groups):
         plan = loop.plan(settings, int(settings.task), iteration, MAX_STEPS[settings.suite])
-        found += loop.collect(settings, plan, pool, policy)
+        found += loop.collect(plan, pool, policy, lambda _: None)
     return time.monotonic() - started, found
 
 
