@@ -82,9 +82,9 @@ def made_up(policy: Trainable, settings: TrainSettings) -> tuple[RolloutGroup, f
     size = settings.group_size
     decisions = max(1, settings.learner.minibatch // size)
     name = task_names(settings.suite)[resolve_task(settings.suite, settings.task)]
+    seen = [[_view(policy, name.replace("_", " "), rng) for _ in range(size)] for _ in range(decisions)]
     policy.reset(range(size))
     started = time.monotonic()
-    seen = [[_view(policy, name.replace("_", " "), rng) for _ in range(size)] for _ in range(decisions)]
     chunks = [policy.act(views, temperature=settings.temperature) for views in seen]
     seconds = (time.monotonic() - started) / (decisions * size)
     executed = np.full(decisions, min(settings.execute, policy.spec.chunk))
