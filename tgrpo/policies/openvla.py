@@ -19,7 +19,7 @@ from tgrpo.policies.vla import prompts
 from tgrpo.policies.vla.decision import DIMS, Chosen, choose, chosen_with, drawn
 from tgrpo.policies.vla.folder import HEADS, Folder, Loading, checked_pictures
 from tgrpo.policies.vla.pictures import SIZE
-from tgrpo.policies.vla.prompts import ACTION_IDS, Prompts
+from tgrpo.policies.vla.prompts import Prompts
 from tgrpo.types import FloatArray
 
 ROUNDING = {torch.float32: 1e-3}
@@ -155,7 +155,7 @@ class OpenVLA:
         chosen: list[Tensor] = []
         for place in range(DIMS):
             if place:
-                token = ACTION_IDS.stop - 1 - chosen[-1][:, :, 0]
+                token = prompts.ids_of(chosen[-1][:, :, 0])
                 hidden = self.network.step(token, context, place - 1, cache)
             logits.append(self.network.action_scores(hidden).flip(-1)[:, :, None])
             chosen.append(choose(logits[-1], temperature, quantiles[:, :, place : place + 1]))
@@ -169,7 +169,7 @@ class OpenVLA:
             pixel_values: ``(B, 6, 224, 224)``.
             temperature: 0 is greedy; above, samples are drawn from torch's generator.
         """
-        return ACTION_IDS.stop - 1 - self.sample(prompt_ids, pixel_values, temperature=temperature).bins[:, 0]
+        return prompts.ids_of(self.sample(prompt_ids, pixel_values, temperature=temperature).bins[:, 0])
 
     def decode(self, action_ids: NDArray[np.int64] | Tensor, key: str | None = None) -> FloatArray:
         """Actions ``(..., A)`` in the units of a data set; the gripper stays as the data set has it.
@@ -201,7 +201,7 @@ class OpenVLA:
         rows = [known, known[:5] + known[9:]]
         pixels = torch.rand(2, 6, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 4 - 2
         cached = self.sample(rows, pixels)
-        ids = ACTION_IDS.stop - 1 - cached.bins[:, 0]
+        ids = prompts.ids_of(cached.bins[:, 0])
         with torch.no_grad():
             alone = [self.action_logits([rows[i]], pixels[i : i + 1], ids[i : i + 1])[0] for i in range(len(rows))]
         error = float((torch.stack(alone).flip(-1) - cached.logits[:, 0]).abs().max())

@@ -166,7 +166,7 @@ class VlaPolicy:
         if isinstance(self.vla, OpenVLAOFT):
             logits = self.vla.scores(self.vla.think(ids, seen, features, self._state(proprio)))
         else:
-            logits = self.vla.teacher_forced(ids, seen, features, prompts.ACTION_IDS.stop - 1 - chosen[:, 0])[:, None]
+            logits = self.vla.teacher_forced(ids, seen, features, prompts.ids_of(chosen[:, 0]))[:, None]
         # Ids count down where bins count up.
         return logits.flip(-1).to(chosen.device)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from tgrpo.types import FloatArray
 
 Prompts: TypeAlias = "Tensor | Sequence[Sequence[int]]"
 """Token ids: one sequence for each row, or ``(B, P)`` padded at the right end."""
+
+Numbers = TypeVar("Numbers", NDArray[np.int64], Tensor)
 
 ACTION_IDS = range(31744, 32000)
 """The 256 least used ids of Llama 2's vocabulary; the highest one is bin 0."""
@@ -88,7 +90,7 @@ def _row(ids: Sequence[int], seen: Sequence[bool] | None) -> list[int]:
     return row if row[-1] == SPACE_ID else [*row, SPACE_ID]
 
 
-def ids_of(chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+def ids_of(chosen: Numbers) -> Numbers:
     """Token ids of bins."""
     return ACTION_IDS.stop - 1 - chosen
 
