@@ -82,9 +82,9 @@ class VlaPolicy:
         """Name of the statistics that actions and proprioception are scaled with."""
         return choose_key(dict(self.vla.folder.statistics), self.settings.key)
 
-    def reset(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
         """Starts one episode for each row, with its own stream of random numbers."""
-        self._streams.reset(seeds)
+        self._streams.reset(seeds, decisions)
 
     @torch.no_grad()
     def act(

@@ -61,9 +61,9 @@ class TinyPolicy:
         """Conventions of the actions and observations."""
         return self.model.config.spec
 
-    def reset(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
         """Starts one episode for each row, with its own stream of random numbers."""
-        self._streams.reset(seeds)
+        self._streams.reset(seeds, decisions)
 
     @torch.no_grad()
     def act(
