@@ -70,12 +70,12 @@ class TinyPolicy:
         self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
     ) -> list[ActionChunk]:
         """Decides one chunk for each observation; see :class:`tgrpo.policies.base.Policy`."""
-        inputs = self.collate(observations)
+        # A convolution of a single picture takes another path, so there are always two.
+        inputs = (blocks.whole(part, 2) for part in self.collate(observations))
+        logits = self.model(*inputs)[: len(observations)]
         if temperature == 0.0:
-            chosen, log_probs = self.model(*inputs).argmax(-1), [None] * len(observations)
+            chosen, log_probs = logits.argmax(-1), [None] * len(observations)
         else:
-            rows_of_blocks = blocks.whole(torch.arange(len(observations)))
-            logits = self.model(*(part[rows_of_blocks] for part in inputs))[: len(observations)]
             everything = tokens.log_probs_of_bins(logits, temperature)
             wanted = range(len(observations)) if rows is None else rows
             chunk, dims = self.spec.chunk, self.spec.action.dims
