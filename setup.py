@@ -8,7 +8,15 @@ from setuptools import find_packages, setup
 
 NAME = "tgrpo_ros"
 ROOT = Path(__file__).parent
-NODES = ("tgrpo_trainer_node",)
+NODES = {
+    "tgrpo_trainer_node": "trainer_node",
+    "tgrpo_camera_node": "camera_node",
+    "tgrpo_arm_node": "arm_node",
+    "tgrpo_policy_node": "policy_node",
+    "tgrpo_teleop_node": "teleop_node",
+    "tgrpo_episodes_node": "episodes_node",
+}
+"""Executable to its module in ``tgrpo_ros``."""
 
 CORE = ["numpy>=1.24", "msgspec>=0.19", "pyzmq>=25", "tyro>=1.0", "rich>=13", "pyyaml>=6"]
 EXTRAS = {
@@ -116,7 +124,7 @@ setup(
         ("share/ament_index/resource_index/packages", [f"resource/{NAME}"]),
         (f"share/{NAME}", ["package.xml"]),
         (f"share/{NAME}/launch", files("launch/*.launch.py")),
-        (f"share/{NAME}/robot_configs", files("robot_configs/*.yaml")),
+        (f"share/{NAME}/robot_configs", files("robot_configs/*")),
         *([(f"lib/{NAME}", scripts)] if (scripts := forwarders()) else []),
     ],
     install_requires=CORE,
@@ -125,7 +133,7 @@ setup(
         "console_scripts": [
             "tgrpo = tgrpo.cli:main",
             "tgrpo-launch = tgrpo_ros.standin.cli:main",
-            "tgrpo_trainer_node = tgrpo_ros.trainer_node:main",
+            *(f"{node} = tgrpo_ros.{module}:main" for node, module in NODES.items()),
         ],
         "tgrpo.commands": [
             "train = sim.train:main",

@@ -61,7 +61,7 @@ class Scene:
     """The scene, its arm's target, and the pictures of the newest step.
 
     Attributes:
-        step: Control steps done so far.
+        step: Control steps done so far; a reset counts as one.
         period: Time of a control step [s].
     """
 
@@ -101,7 +101,7 @@ class Scene:
         self._gripper = _OPEN
         self._episode += 1
         self._success = self._env.success()
-        self._done(0)
+        self._done(1)  # so that whoever waits for the next picture sees the new episode
         self.stay()
 
     def stay(self) -> None:

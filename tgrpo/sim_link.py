@@ -95,7 +95,7 @@ class State(Message, frozen=True):
     """The arm and the task after a control step."""
 
     step: int
-    """Control steps since the start of the process; grows also over resets."""
+    """Control steps since the start of the process; a reset counts as one."""
     time: float
     """Simulated time since the start of the process [s]."""
     stamp: float

@@ -5,42 +5,13 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-
 from tgrpo.errors import SettingsError
+from tgrpo_ros.parameters import Option
 
-BIGGEST = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class Option:
-    """One read-only parameter.
-
-    An option that keeps its default (an empty text, 0, or -1 for the seed) is not passed on: ``tgrpo train`` decides.
-    """
-
-    name: str
-    default: str | int | float | bool
-    description: str
-    low: int | float = 0
-    """Least value of a number."""
-    high: int | float = BIGGEST
-    """Greatest value of a number."""
-
-    def descriptor(self) -> ParameterDescriptor:
-        """How ROS describes and checks the parameter."""
-        result = ParameterDescriptor(description=self.description, read_only=True)
-        if isinstance(self.default, float):
-            result.floating_point_range = [FloatingPointRange(from_value=float(self.low), to_value=float(self.high))]
-        elif isinstance(self.default, int) and not isinstance(self.default, bool):
-            result.integer_range = [IntegerRange(from_value=int(self.low), to_value=int(self.high), step=1)]
-        return result
-
-
+# One that keeps its default (an empty text, 0, or -1 for the seed) is not passed on: `tgrpo train` decides.
 OPTIONS = (
     Option("suite", "", "LIBERO suite of the task"),
     Option("task", "", "task of the suite, by number or by name"),

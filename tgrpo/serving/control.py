@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import stat
-import tempfile
 import threading
 from pathlib import Path
 from typing import Annotated, Literal
@@ -19,6 +17,7 @@ import tyro
 import zmq
 from rich.console import Console
 
+from tgrpo import private_folder
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError, TgrpoError
 from tgrpo.policies import shipped
 from tgrpo.serving.core import Core
@@ -59,9 +58,7 @@ class SwapSettings(Strict, frozen=True):
 
 def default_path(port: int) -> Path:
     """Where the control socket of a server with this port lies."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(runtime, "tgrpo") if runtime else Path(tempfile.gettempdir(), f"tgrpo-{os.getuid()}")
-    return folder / f"serve-{port}.sock"
+    return private_folder.path() / f"serve-{port}.sock"
 
 
 class Control:
@@ -75,7 +72,7 @@ class Control:
         """
         self._core = core
         self._path = path
-        _private(path.parent)
+        private_folder.ensure(path.parent)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.REP)
         self._socket.setsockopt(zmq.LINGER, 500)
@@ -149,15 +146,3 @@ def main(argv: list[str]) -> int:
     version = swap(shipped(settings.policy), path, settings.timeout_s)
     Console(highlight=False).print(f"now serving {version}", markup=False)
     return 0
-
-
-def _private(folder: Path) -> None:
-    """Makes a folder that only we may enter.
-
-    Raises:
-        SettingsError: It exists and others may enter it, or it is not ours.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise SettingsError(f"{folder} must be a folder of yours with the mode 0700. Run: chmod 700 {folder}")

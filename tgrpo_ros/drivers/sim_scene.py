@@ -6,7 +6,7 @@ import contextlib
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -14,7 +14,7 @@ from typing import TypeVar
 import zmq
 
 from tgrpo import sim_link
-from tgrpo.errors import RobotFault
+from tgrpo.errors import RobotFault, SettingsError
 from tgrpo_ros.child import find_command
 
 START_PATIENCE = 300.0
@@ -35,7 +35,7 @@ class SceneLink:
         """
         self.address = address
         self._context = zmq.Context()
-        self._socket = self._connect()
+        self._connect()
 
     def ask(self, request: sim_link.Message, kind: type[M], patience: float = ANSWER_PATIENCE) -> M:
         """Sends a request and waits for its reply.
@@ -49,11 +49,13 @@ class SceneLink:
             RobotFault: The scene refuses or does not answer in time.
         """
         self._socket.send(sim_link.encode(request))
-        if not self._socket.poll(int(patience * 1000.0)):
+        ready = dict(self._poller.poll(int(patience * 1000.0)))
+        if self._socket not in ready:
             # A late reply must not be taken for that of the next request.
-            self._socket.close()
-            self._socket = self._connect()
-            raise RobotFault(f"the simulated arm at {self.address} has not answered for {patience:g} s; is it running?")
+            self._disconnect()
+            self._connect()
+            what = "has ended" if ready else f"has not answered for {patience:g} s; is it running?"
+            raise RobotFault(f"the simulated arm at {self.address} {what}")
         reply = sim_link.decode_reply(self._socket.recv())
         if isinstance(reply, sim_link.Refused):
             raise RobotFault(f"the simulated arm refuses: {reply.reason}")
@@ -63,14 +65,23 @@ class SceneLink:
 
     def close(self) -> None:
         """Disconnects."""
-        self._socket.close()
+        self._disconnect()
         self._context.term()
 
-    def _connect(self) -> zmq.Socket[bytes]:
+    def _connect(self) -> None:
         socket: zmq.Socket[bytes] = self._context.socket(zmq.DEALER)
         socket.linger, socket.maxmsgsize = 0, sim_link.LIMIT
+        # The end of the other process is noticed at once, and not only when patience ends.
+        self._monitor: zmq.Socket[bytes] = socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         socket.connect(self.address)
-        return socket
+        self._socket = socket
+        self._poller = zmq.Poller()
+        self._poller.register(socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+
+    def _disconnect(self) -> None:
+        self._socket.disable_monitor()
+        self._socket.close()
 
 
 class SceneProcess:
@@ -96,7 +107,7 @@ class SceneProcess:
         command = [find_command(), "sim-robot", "--address", self.address, "--with-parent", *options]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
         try:
-            self.description = self._first_answer(patience)
+            self.description = wait_for_scene(self.address, patience, self._alive)
         except BaseException:
             self.close()
             raise
@@ -126,14 +137,33 @@ class SceneProcess:
     ) -> None:
         self.close()
 
-    def _first_answer(self, patience: float) -> sim_link.Description:
-        link, until = SceneLink(self.address), time.monotonic() + patience
-        try:
-            while time.monotonic() < until:
-                with contextlib.suppress(RobotFault):
-                    return link.ask(sim_link.Describe(), sim_link.Description, 0.5)
-                if (code := self._process.poll()) is not None:
-                    raise RobotFault(f"the simulated arm ended with code {code} before it was ready; see its messages")
-            raise RobotFault(f"the simulated arm was not ready after {patience:g} s")
-        finally:
-            link.close()
+    def _alive(self) -> None:
+        if (code := self._process.poll()) is not None:
+            raise RobotFault(f"the simulated arm ended with code {code} before it was ready; see its messages")
+
+
+def wait_for_scene(
+    address: str, patience: float = START_PATIENCE, check: Callable[[], None] = lambda: None
+) -> sim_link.Description:
+    """Waits until a scene has loaded and says what it is.
+
+    Args:
+        address: Of the scene.
+        patience: How long that may take [s].
+        check: Called between two attempts; raises if there is nothing to wait for any more.
+
+    Raises:
+        SettingsError: There is no address.
+        RobotFault: It does not answer.
+    """
+    if not address:
+        raise SettingsError("the robot 'sim' needs the address of a scene: start one with `tgrpo sim-robot`.")
+    link, until = SceneLink(address), time.monotonic() + patience
+    try:
+        while time.monotonic() < until:
+            with contextlib.suppress(RobotFault):
+                return link.ask(sim_link.Describe(), sim_link.Description, 0.5)
+            check()
+        raise RobotFault(f"the simulated arm at {address} was not ready after {patience:g} s; start `tgrpo sim-robot`.")
+    finally:
+        link.close()

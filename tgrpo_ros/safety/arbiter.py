@@ -151,9 +151,12 @@ class Arbiter:
             return f"from the future: observed {-age:.3f} s ahead of the clock"
         if age > self._max_age:
             return f"expired: observed {age:.3f} s ago, limit {self._max_age} s"
-        if command.source is not Source.HUMAN and self.active is command.source and command.observed < self.since:
+        if command.source is not Source.HUMAN and self._is_before(command):
             return "before hand-over: decided on an observation from before this source took over"
         return ""
+
+    def _is_before(self, command: Command) -> bool:
+        return self.active in (None, command.source) and command.observed < self.since
 
     def _wants(self, source: Source, lease: _Lease, now: float) -> bool:
         if lease.engaged:

@@ -1,0 +1,68 @@
+"""What the launch files of the robot share; they are read by launch's own Python, so this needs nothing but PyYAML."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from tgrpo_ros.child import find_command as find_command
+
+OLD_DISTROS = ("humble", "jazzy")
+
+
+def refuse_unknown_arguments(file: str, known: Iterable[str]) -> None:
+    """Refuses launch arguments that a launch file does not declare, which launch itself accepts silently.
+
+    Args:
+        file: Path of the launch file; only the command line that names it is looked at.
+        known: Its arguments.
+
+    Raises:
+        RuntimeError: There is another one.
+    """
+    named = [place for place, word in enumerate(sys.argv) if Path(word).name == Path(file).name]
+    words = sys.argv[named[0] + 1 :] if named else []
+    valid = list(known)
+    for name in [word.split(":=")[0] for word in words if ":=" in word]:
+        if name not in valid:
+            close = difflib.get_close_matches(name, valid, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise RuntimeError(f"unknown launch argument '{name}'.{hint} Valid: {', '.join(valid)}.")
+
+
+def cameras_of(robot: str, configs: Path) -> list[str]:
+    """Names of a robot's cameras.
+
+    Args:
+        robot: Name of a shipped configuration, or path of a file.
+        configs: Folder of the shipped ones.
+
+    Raises:
+        RuntimeError: There is no such configuration.
+    """
+    import yaml
+
+    path = Path(robot) if Path(robot).is_file() else configs / f"{robot}.yaml"
+    if not path.is_file():
+        shipped = sorted(found.stem for found in configs.glob("*.yaml"))
+        raise RuntimeError(f"unknown robot '{robot}'. Valid: {', '.join(shipped)}, or the path of a YAML file.")
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return [camera["name"] for camera in data.get("cameras", ())]
+
+
+def profile_variable() -> str:
+    """Environment variable that names Fast DDS's profile file: newer distributions renamed it."""
+    old = os.environ.get("ROS_DISTRO", "") in OLD_DISTROS
+    return "FASTRTPS_DEFAULT_PROFILES_FILE" if old else "FASTDDS_DEFAULT_PROFILES_FILE"
+
+
+def scene_address(namespace: str = "") -> str:
+    """Where a simulated scene listens that is started together with the nodes."""
+    from tgrpo import private_folder
+
+    folder = private_folder.ensure(private_folder.path())
+    parts = ["scene", os.environ.get("ROS_DOMAIN_ID", "0") or "0", *namespace.strip("/").split("/")]
+    return f"ipc://{folder / '-'.join(part for part in parts if part)}"

@@ -1,0 +1,278 @@
+"""Asks the policy server and turns its answers into commands, in a thread of its own.
+
+A request is made only if its answer may be executed: the arm is armed, nobody else moves it, every picture is fresh and
+was taken after that became so. An answer that comes too late, or after somebody else has taken the arm, is dropped.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tgrpo.client import PolicyClient
+from tgrpo.errors import BusyError, DeadlineError, PolicyError, RobotFault, TgrpoError
+from tgrpo.keys import ClientKeys
+from tgrpo.spec import Embodiment, ObservationSpec
+from tgrpo.types import Observation
+from tgrpo_ros.frames import FrameReceiver, Sighting
+from tgrpo_ros.meter import Meter
+from tgrpo_ros.motion import Command, Source
+from tgrpo_ros.pictures import fitted
+from tgrpo_ros.robot_config import RobotConfig
+from tgrpo_ros.status import ArmStatus
+from tgrpo_ros.strategies import Strategy
+
+GREETING_MS = 1000.0
+"""How long one attempt to reach the server may take [ms]."""
+FOREIGN = 3.0
+"""How long another session may hold the lease before that is an error [s]: a killed node's lasts 1 s."""
+STUCK = 2.0
+"""A scene that waits and has not moved for so long has lost the command [s]."""
+SAME = 1e-6
+"""Two times of a scene are the same [s]."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Proprio:
+    """What the arm reports to the policy."""
+
+    time: float
+    """Steady clock of the arm [s]."""
+    values: NDArray[np.float32]
+    """``(8,)`` as in an observation."""
+    arrived: float
+    """Steady clock of this machine [s]."""
+
+
+@dataclass
+class Counters:
+    """What became of the requests."""
+
+    sent: int = 0
+    """Commands."""
+    missed: int = 0
+    """Requests without an answer in time, or with an error."""
+    late: int = 0
+    """Answers that were dropped: too old, or somebody else has the arm."""
+
+
+class PolicyLoop:
+    """The thread that asks.
+
+    Attributes:
+        instruction: The task in words; may change at any time.
+        enabled: False pauses the policy.
+        counters: What became of the requests.
+        meter: Of the commands.
+        doing: What it does or waits for, for people.
+        failure: Why the loop has ended by itself; empty while it runs.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        config: RobotConfig,
+        strategy: Strategy,
+        receiver: FrameReceiver,
+        session: str,
+        send: Callable[[Command], None],
+        *,
+        keys: ClientKeys | None = None,
+        deadline_ms: float = 500.0,
+    ) -> None:
+        """Prepares; nothing is asked before :meth:`start`.
+
+        Args:
+            address: Of the policy server.
+            config: Of the robot.
+            strategy: When to ask and what to send.
+            receiver: Of the pictures; used and closed by this loop.
+            session: Names the lease.
+            send: Publishes a command.
+            keys: For a server that wants them.
+            deadline_ms: How long a request may take [ms].
+        """
+        self._address, self._keys, self._config, self._strategy = address, keys, config, strategy
+        self._receiver, self._session, self._send = receiver, session, send
+        self._deadline_ms = deadline_ms
+        self._sightings: dict[str, Sighting] = {}
+        self._proprio: Proprio | None = None
+        self._status: ArmStatus | None = None
+        self._client: PolicyClient | None = None
+        self._needed: ObservationSpec | None = None
+        self._permitted_since: float | None = None
+        self._foreign_since: float | None = None
+        self._asked = (0.0, 0.0)
+        self._sequence = 0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
+        self.instruction, self.enabled = "", True
+        self.counters, self.meter = Counters(), Meter()
+        self.doing, self.failure = "starting", ""
+
+    def start(self) -> None:
+        """Begins to ask."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Ends the thread and the connections. May be called more than once."""
+        self._closing.set()
+        if self._thread.ident is not None:
+            self._thread.join(self._deadline_ms / 1000.0 + 5.0)
+        self._receiver.close()
+
+    def hear(self, status: ArmStatus) -> None:
+        """Takes note of the arm's status."""
+        self._status = status
+
+    def feel(self, now: float, values: NDArray[np.float32]) -> None:
+        """Takes note of the arm's proprioception.
+
+        Args:
+            now: Steady clock of the arm [s].
+            values: ``(8,)``.
+        """
+        self._proprio = Proprio(now, values, time.monotonic())
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._turn()
+        except TgrpoError as error:
+            self.failure = str(error)
+        except Exception as error:  # noqa: BLE001  (a thread must not die without a word)
+            _log.exception("the policy loop has failed")
+            self.failure = str(error) or type(error).__name__
+        finally:
+            if self._client is not None:
+                self._client.close()
+
+    def _turn(self) -> None:
+        if self._client is None or self._needed is None:
+            self._greet()
+            return
+        waits = self._status is not None and self._status.waits
+        self._sightings |= self._receiver.receive(0.002 if waits else 0.02)
+        self.doing = self._obstacle() or "asking"
+        if self.doing != "asking":
+            self._permitted_since = None
+            self._strategy.clear()
+            return
+        if self._permitted_since is None:
+            self._permitted_since = time.monotonic()
+        status, proprio = self._status, self._proprio
+        if status is None or proprio is None:
+            return
+        self._strategy.spare = not status.waits
+        now = proprio.time if status.waits else time.monotonic()
+        if status.waits and time.monotonic() - self._asked[1] > STUCK and self._asked[0] == proprio.time:
+            self._strategy.clear()
+        if self._strategy.due(now):
+            self._decide(status, proprio, self._needed)
+
+    def _greet(self) -> None:
+        """Compares conventions with the server; waits for one that is not there yet."""
+        self.doing = f"waiting for the policy server at {self._address}"
+        cameras = tuple(camera.name for camera in self._config.cameras)
+        try:
+            with PolicyClient(self._address, self._keys) as probe:
+                needed = probe.hello(GREETING_MS).spec.observation
+            # Pictures are scaled here, so any size fits.
+            seen = ObservationSpec(cameras=cameras, size=needed.size, proprio=True)
+            embodiment = Embodiment(action=self._config.action, observation=seen)
+            client = PolicyClient(self._address, self._keys, embodiment=embodiment)
+            client.hello(GREETING_MS)
+        except (BusyError, DeadlineError):
+            self._closing.wait(0.2)
+            return
+        self._client, self._needed = client, needed
+
+    def _obstacle(self) -> str:
+        """Why nothing may be asked now; empty if it may."""
+        status = self._status
+        if status is None or self._proprio is None:
+            return "waiting for the arm node"
+        holder = status.leases.get("policy", "")
+        self._watch_holder(holder)
+        if holder != self._session:
+            return f"waiting for the lease, which {holder or 'nobody'} holds"
+        if status.level in ("DECELERATE", "FAULT"):
+            return f"waiting for the arm: {status.reason}"
+        if status.source in ("human", "reset"):
+            return f"paused: {status.source} moves the arm"
+        if status.level == "HOLD" and status.reason.startswith("camera"):
+            return f"waiting: {status.detail}"
+        if not self.enabled:
+            return "paused by the service enable"
+        if not self.instruction:
+            return "waiting for an instruction: set the parameter 'instruction'"
+        return ""
+
+    def _watch_holder(self, holder: str) -> None:
+        """Ends this loop if another session keeps the lease.
+
+        Raises:
+            RobotFault: It does.
+        """
+        if holder in ("", self._session):
+            self._foreign_since = None
+            return
+        if self._foreign_since is None:
+            self._foreign_since = time.monotonic()
+        if time.monotonic() - self._foreign_since > FOREIGN:
+            raise RobotFault(f"another policy node (session {holder}) controls the arm; stop that one first.")
+
+    def _decide(self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec) -> None:
+        found = self._look(status, proprio, needed)
+        if found is None or self._client is None:
+            return
+        images, observed = found
+        observation = Observation(images, self.instruction, proprio.values)
+        try:
+            chunk = self._client.act(observation, self._deadline_ms)
+        except PolicyError as error:
+            self.counters.missed += 1
+            self.doing = f"the policy server does not answer: {error}"
+            self._closing.wait(0.05)
+            return
+        now = proprio.time if status.waits else time.monotonic()
+        if self._obstacle() or now - observed > self._config.safety.chunks.max_age:
+            self.counters.late += 1
+            return
+        begins = observed if self._config.safety.chunks.align == "stamp" else now
+        actions = self._strategy.combine(chunk.actions, observed, begins)
+        self._sequence += 1
+        self._asked = (proprio.time, time.monotonic())
+        self._send(Command(Source.POLICY, self._session, self._sequence, observed, actions))
+        self.counters.sent += 1
+        self.meter.tick(time.monotonic())
+
+    def _look(
+        self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec
+    ) -> tuple[dict[str, NDArray[np.uint8]], float] | None:
+        """The pictures that the policy needs and the time of the oldest one [s]; None while one is missing or stale."""
+        images = {}
+        observed = proprio.time if status.waits else time.monotonic()
+        for camera in needed.cameras:
+            sighting = self._sightings.get(camera)
+            if sighting is None or sighting.image is None or not self._fresh(sighting, status, proprio):
+                self.doing = f"waiting for a fresh picture of camera {camera!r}"
+                return None
+            images[camera] = fitted(sighting.image, needed.size)
+            observed = min(observed, sighting.header.captured)
+        return images, observed
+
+    def _fresh(self, sighting: Sighting, status: ArmStatus, proprio: Proprio) -> bool:
+        captured = sighting.header.captured
+        if status.waits:
+            return abs(captured - proprio.time) < SAME
+        dogs, now = self._config.safety.watchdogs, time.monotonic()
+        since = now if self._permitted_since is None else self._permitted_since
+        return captured >= since and now - captured <= dogs.frame_age and now - proprio.arrived <= dogs.frame_age
