@@ -23,6 +23,9 @@ FLANGE = np.eye(4)
 FLANGE[2, 3] = 0.107
 POSTURE = np.array([0.0, -0.161, 0.0, -2.445, 0.0, 2.227, 0.785])
 """Of LIBERO's robot at the start of a task [rad]: over the table, far from joint limits and from being stretched."""
+WRIST_STIFFNESS, WRIST_DAMPING = 600.0, 60.0
+"""Of the servo that holds the arm while nobody controls it, for joints 5 to 7 [N m/rad, N m s/rad]. At a step of 1 ms
+franka-sim's own 2000 and 200 make them tremble for ever once a reflex has left them moving."""
 FLUSH = 50
 """Rows between two writes to the file."""
 
@@ -92,6 +95,8 @@ def main() -> None:
     parser.add_argument("--friction", type=float, default=0.2, help="of each joint [N m]; the FCI compensates the rest")
     wanted = parser.parse_args()
     mujoco_franka_sim.ARM_INITIAL_Q = POSTURE
+    mujoco_franka_sim.ARM_POSITION_KP[4:] = WRIST_STIFFNESS
+    mujoco_franka_sim.ARM_POSITION_KD[4:] = WRIST_DAMPING
     with contextlib.suppress(PermissionError):  # without the right to it, a busy machine slows the simulated clock
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(20))
     FrankaSimServer(

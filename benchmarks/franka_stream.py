@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import butter, filtfilt
 
-from benchmarks.franka_rig import Drive, Truth, robot_config, simulator, urgent
+from benchmarks.franka_rig import Drive, Truth, robot_config, simulator
 from tgrpo.types import FloatArray
 from tgrpo_ros.drivers.franky import FrankyArm
 from tgrpo_ros.robot_config import RobotConfig
@@ -118,7 +118,8 @@ def run(drive: Drive, read_truth: Callable[[], Truth], rate: float, seconds: flo
     drive.arm.stop()
     targets = start + np.cumsum(actions[:, :3] * scale[0], axis=0)
     references = np.array([[now, *reference.pose.position] for now, reference in drive.references])
-    stopped = tuple(f"{level.name} {why}" for _, level, why in drive.levels if level is not Level.RUN)
+    left = [(level, why) for when, level, why in drive.levels if level is not Level.RUN and when <= sent[-1]]
+    stopped = tuple(f"{level.name} {why}" for level, why in left)
     return Run(config, targets, sent, read_truth().between(begun, end), references, stopped)
 
 
@@ -226,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("bandwidth  lag[ms]  jerk[m/s3]  error[mm]  a_max  v_max  half[ms]  factor  violations  stopped")
     for bandwidth in wanted.bandwidths:
         for seed in range(wanted.seeds):
-            with urgent(), simulator() as robot, tempfile.TemporaryDirectory() as folder:
+            with simulator() as robot, tempfile.TemporaryDirectory() as folder:
                 config = robot_config(robot.address, Path(folder), wanted.rate, wanted.stiffness, bandwidth=bandwidth)
                 arm = FrankyArm(config.arm, config.safety.joints)
                 try:
