@@ -99,7 +99,7 @@ class Simulator:
 def urgent(priority: int = 10) -> Iterator[None]:
     """Gives this thread precedence on a busy machine, if that is permitted.
 
-    Only for a loop that sleeps: Linux stops a core's real-time threads for 50 ms when they have taken 950 ms of a second.
+    Only for a loop that sleeps: Linux halts a core's real-time threads when they have taken 950 ms of a second.
     """
     before = os.sched_getscheduler(0), os.sched_getparam(0)
     with contextlib.suppress(PermissionError):
@@ -134,8 +134,7 @@ def simulator(friction: float = 0.2) -> Iterator[Simulator]:
                 [*command, "--friction", str(friction)], stdout=subprocess.PIPE, stderr=errors, text=True
             )
         try:
-            assert process.stdout is not None
-            if process.stdout.readline().strip() != "ready":
+            if process.stdout is None or process.stdout.readline().strip() != "ready":
                 raise RuntimeError(f"franka-sim did not start:\n{log.read_text()[-2000:]}")
             yield Simulator(address, process, path)
         finally:
@@ -201,7 +200,8 @@ class Drive:
     def state(self) -> ArmState:
         """The newest report."""
         state = self.arm.state()
-        assert state is not None
+        if state is None:
+            raise RuntimeError("the arm has reported nothing yet")
         return state
 
     def command(self, actions: FloatArray, age: float = 0.0) -> str:

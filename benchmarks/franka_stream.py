@@ -47,7 +47,9 @@ class Run:
     sent: FloatArray
     """``(N,)`` when [s], steady."""
     truth: Truth
-    """From the single step to the end."""
+    """Of all the time that the controller ran, and a little before."""
+    end: float
+    """When the controller was stopped; the stop itself has limits of its own [s], steady."""
     references: FloatArray
     """``(M, 4)`` steady time [s] and reference position [m]."""
     stopped: tuple[str, ...]
@@ -120,7 +122,8 @@ def run(drive: Drive, read_truth: Callable[[], Truth], rate: float, seconds: flo
     references = np.array([[now, *reference.pose.position] for now, reference in drive.references])
     left = [(level, why) for when, level, why in drive.levels if level is not Level.RUN and when <= sent[-1]]
     stopped = tuple(f"{level.name} {why}" for level, why in left)
-    return Run(config, targets, sent, read_truth().between(begun, end), references, stopped)
+    # The filter needs something at both ends.
+    return Run(config, targets, sent, read_truth().between(begun - 1.0, end + 0.1), end, references, stopped)
 
 
 def smooth(truth: Truth) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -155,21 +158,22 @@ def judge(run: Run) -> Figures:
         jerk=float(np.sqrt((jerk[within[3:]] ** 2).sum(axis=1).mean())),
         error=errors[best],
         acceleration=float(np.linalg.norm(acceleration[within[2:]], axis=1).max()),
-        speed=float(run.truth.speed.max()),
+        speed=float(stream.speed.max()),
         half=half,
         factor=run.truth.factor,
-        violations=violations(run.truth, run.config.safety.workspace, run.config.safety.motion),
+        violations=violations(run, run.config.safety.workspace, run.config.safety.motion),
     )
 
 
-def violations(truth: Truth, box: Workspace, limits: MotionLimits) -> int:
+def violations(run: Run, box: Workspace, limits: MotionLimits) -> int:
     """Rows of the truth that are outside the box, too fast, accelerated too much, or above the speed of a joint."""
+    truth = run.truth
     outside = ((truth.position < np.array(box.low)) | (truth.position > np.array(box.high))).any(axis=1)
     fast = truth.speed > limits.linear_speed
     joints = (np.abs(truth.joint_velocities) > FCI_JOINT_SPEED).any(axis=1)
     acceleration = np.linalg.norm(np.diff(smooth(truth)[1], 2, axis=0), axis=1) * 1e6
     hard = np.concatenate([[False, False], acceleration > limits.linear_acceleration])
-    return int((outside | fast | joints | hard).sum())
+    return int(((outside | fast | joints | hard) & (truth.steady <= run.end)).sum())
 
 
 def plot(run: Run, path: Path) -> None:

@@ -44,8 +44,8 @@ def test_the_judge_sees_violations(streamed):
     """The same log against tighter limits must not pass."""
     import msgspec
 
-    truth, safety = streamed.truth, streamed.config.safety
-    judge = partial(franka_stream.violations, truth)
+    safety = streamed.config.safety
+    judge = partial(franka_stream.violations, streamed)
     slow = msgspec.structs.replace(safety.motion, linear_speed=0.05)
     soft = msgspec.structs.replace(safety.motion, linear_acceleration=0.1)
     small = msgspec.structs.replace(safety.workspace, low=(0.30, 0.0, 0.15))

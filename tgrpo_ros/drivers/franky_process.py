@@ -26,6 +26,8 @@ SILENCE = 0.1
 """After this time without a reference the controller is stopped [s]."""
 PRIORITY = 40
 """Of this loop under SCHED_FIFO, where that is permitted."""
+STOP_PATIENCE = 1.0
+"""How long the soft stop may take before the process ends [s]; it takes 0.2 s."""
 OPEN_WIDTH = 0.08
 """Of the Franka Hand [m]."""
 _GRASP = {"width": 0.0, "speed": 0.1, "force": 40.0, "epsilon_inner": 1.0, "epsilon_outer": 1.0}
@@ -57,7 +59,7 @@ def main() -> None:
         try:
             run(robot, channel)
         finally:
-            robot.halt()
+            robot.rest()
     except EOFError:
         return
 
@@ -185,6 +187,12 @@ class Robot:
             if self._robot.is_in_control:
                 self._robot.move(self._franky.TorqueStopMotion(), asynchronous=True)
 
+    def rest(self) -> None:
+        """Halts and waits until the arm has come to rest: a process that ends at once would end the soft stop too."""
+        self.halt()
+        with contextlib.suppress(Exception):  # after a reflex there is nothing to wait for
+            self._robot.join_motion(STOP_PATIENCE)
+
     def report(self, now: float) -> messages.State:
         """The robot's state."""
         state = self._robot.state
@@ -240,7 +248,7 @@ class Robot:
         self._tracker, self._silent = None, False
         if not self._robot.recover_from_errors():
             raise RuntimeError("the robot did not clear its errors; look at Desk")
-        # franky keeps the error of the motion that was aborted for whoever joins it next, which would be the next start.
+        # franky keeps the error of the aborted motion for whoever joins it next, which would be the next start.
         with contextlib.suppress(Exception):
             self._robot.join_motion()
 
