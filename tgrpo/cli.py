@@ -63,7 +63,7 @@ def commands() -> dict[str, EntryPoint]:
     own = [EntryPoint(name, target, GROUP) for name, target in OWN.items()]
     found = {point.name: point for point in [*entry_points(group=GROUP), *own]}
     order = list(SUMMARIES)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order))))
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
 
 
 def load(point: EntryPoint) -> Command:
