@@ -44,10 +44,12 @@ class VlaPolicy:
         exploration: How the tokens of a sampled chunk hang together.
         lora_targets: Names of the linear layers that get an adapter: those of the language model.
         merges: Adapters stay beside their layers, so that a checkpoint is small and the base is never copied.
+        micro_batch: Fits beside the 7B on a card of 80 GB.
     """
 
     lora_targets = r"language_model\.model\.layers\..*_proj"
     merges = False
+    micro_batch = 32
 
     def __init__(self, vla: OpenVLA | OpenVLAOFT, settings: VlaSettings) -> None:
         """Puts a policy around a model.
@@ -77,6 +79,11 @@ class VlaPolicy:
             cameras=CAMERAS[: vla.num_images], size=CAMERA_SIZE, flip="left_right", proprio=vla.uses_proprio
         )
         return PolicySpec(observation=observation, chunk=vla.chunk)
+
+    @property
+    def drifts(self) -> bool:
+        """Whether rollouts round differently than updates: in half precision; see :class:`Trainable`."""
+        return self.model.dtype != torch.float32
 
     @property
     def normalisation(self) -> str:
