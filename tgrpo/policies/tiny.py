@@ -46,10 +46,14 @@ class TinyPolicy:
             at most once.
         lora_targets: Names of the linear layers that get an adapter.
         merges: Exported policies have their adapters merged.
+        drifts: Rollouts compute exactly what updates do.
+        micro_batch: A minibatch always fits into memory.
     """
 
     lora_targets = LORA_TARGETS
     merges = True
+    drifts = False
+    micro_batch = 0
 
     def __init__(self, model: TinyModel, exploration: Exploration = "token") -> None:
         self.model = model.eval()
