@@ -16,6 +16,7 @@ import msgspec
 import tyro
 from rich.console import Console
 
+from tgrpo.apprentice import Apprentice, ImitationSettings, Verdict
 from tgrpo.errors import SettingsError
 from tgrpo.learner import Learner, LearnerSettings
 from tgrpo.policies import shipped
@@ -24,7 +25,6 @@ from tgrpo.record import episode as episodes
 from tgrpo.record.episode import Episode
 from tgrpo.record.session import closed_episodes, is_session
 from tgrpo.session import versions
-from tgrpo.session.apprentice import Apprentice, ImitationSettings, Verdict
 from tgrpo.session.lessons import Lesson, group, lessons
 from tgrpo.settings import Strict, validated
 

@@ -9,10 +9,10 @@ import torch
 from tests.tgrpo.policies.conftest import observation
 from tests.tgrpo.record.episodes import info, write_episode, write_session
 from tgrpo import policies
+from tgrpo.apprentice import Apprentice, ImitationSettings
 from tgrpo.errors import CheckpointError, RecordingError, SettingsError
 from tgrpo.policies.trainable import load_trainable
 from tgrpo.session import versions
-from tgrpo.session.apprentice import Apprentice, ImitationSettings
 from tgrpo.session.learn import main
 from tgrpo.session.lessons import Lesson
 
