@@ -196,8 +196,7 @@ class PolicyClient:
         """Sends a request and waits for its own reply; replies to anything else are dropped."""
         frames = wire.encode(request, buffers, checked=self._keys is None)
         try:
-            self._wait(zmq.POLLOUT, until)
-            self._open.send_multipart(frames, zmq.DONTWAIT, copy=False)
+            self._send(frames, until)
             while True:
                 self._wait(zmq.POLLIN, until)
                 parts = [frame.buffer for frame in self._open.recv_multipart(zmq.DONTWAIT, copy=False)]
@@ -216,6 +215,14 @@ class PolicyClient:
         except HandshakeError:
             self.close()
             raise
+
+    def _send(self, frames: list[wire.Buffer], until: float) -> None:
+        """Sends at once if the connection stands, as it nearly always does."""
+        try:
+            self._open.send_multipart(frames, zmq.DONTWAIT, copy=False)
+        except zmq.Again:
+            self._wait(zmq.POLLOUT, until)
+            self._open.send_multipart(frames, zmq.DONTWAIT, copy=False)
 
     def _wait(self, event: int, until: float) -> None:
         """Waits until the socket can send or receive.
