@@ -1,5 +1,6 @@
 """The wire format: whatever arrives is a valid message or a WireError, and costs no more than it weighs."""
 
+import contextlib
 import io
 import resource
 import struct
