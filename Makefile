@@ -1,7 +1,7 @@
 # `make sim-train` and `make test` set everything up themselves; nothing is done twice.
 #   make sim-train ARGS="suite:=libero_goal task:=3 preset:=paper"
 .DEFAULT_GOAL := help
-.PHONY: help setup sim-train demo test lint lock clean
+.PHONY: help setup sim-train demo test lint lock franka-sim clean
 
 BIN := .venv/bin
 # A sourced ROS 2 must not leak into the virtual environment, which has ROS packages of its own.
@@ -13,6 +13,7 @@ help:
 	@echo 'make demo [ARGS="suite:=libero_spatial task:=2"] the shipped policy plays a task through the nodes of the robot'
 	@echo 'make test                                      all checks and tests'
 	@echo 'make setup                                     only the virtual environment'
+	@echo 'make franka-sim                                a simulated FR3 for the tests of its driver'
 	@echo 'make lock                                      write the lock of pinned packages anew'
 	@echo 'make clean                                     remove the virtual environment'
 
@@ -45,11 +46,17 @@ lint: setup
 	$(BIN)/ruff check .
 	$(CLEAN_ENV) $(BIN)/mypy
 
-test: lint
+franka-sim: .venv-franka-sim/.packages
+
+.venv-franka-sim/.packages: $(wildcard requirements/franka-sim-*.txt) | setup
+	@$(CLEAN_ENV) sh requirements/install.sh franka-sim
+	@[ ! -d $(@D) ] || touch $@
+
+test: lint franka-sim
 	$(CLEAN_ENV) $(BIN)/python -m pytest $(ARGS)
 
 lock:
 	$(BIN)/python requirements/lock.py
 
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-franka-sim build *.egg-info

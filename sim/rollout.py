@@ -2,12 +2,15 @@
 
 One environment plays all rollouts of a unit: each keeps a snapshot and takes its turn for one chunk of
 actions. The policy then sees all of them in one batch, and a picture is rendered only when it is asked.
+
+Between two decisions a rollout is nothing but data. Half of a unit's rollouts can therefore move to another process,
+when one has nothing left to do; they continue there as they would have here.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
@@ -20,6 +23,7 @@ from sim.snapshot import Snapshot
 from tgrpo.errors import SimulationError
 from tgrpo.policies.base import Policy
 from tgrpo.rewards import StageFile, StageMachine
+from tgrpo.rewards.machine import MachineState
 from tgrpo.settings import Strict
 from tgrpo.types import ActionChunk, Image, Observation, Trajectory
 
@@ -56,10 +60,11 @@ class Unit(Strict, frozen=True):
 
 @dataclass
 class Episode:
-    """One rollout while it runs."""
+    """One rollout while it runs: nothing but data."""
 
     snapshot: Snapshot
-    machine: StageMachine | None
+    machine: MachineState | None = None
+    """Where its stage machine stands, while it moves to another process."""
     observations: list[Observation] = field(default_factory=list)
     chunks: list[ActionChunk] = field(default_factory=list)
     executed: list[int] = field(default_factory=list)
@@ -72,10 +77,29 @@ class Episode:
 
 
 @dataclass(frozen=True)
-class UnitResult:
-    """What came of one unit."""
+class Part:
+    """Those rollouts of a unit that one process plays: all of them, or some that another one has begun."""
 
     unit: Unit
+    rows: tuple[int, ...]
+    """Places of its rollouts among the unit's seeds."""
+    begun: tuple[Episode, ...] = ()
+    """How far each of them is; empty if none has begun."""
+
+    def without(self, rows: Iterable[int]) -> Part:
+        """What is left of it when some of its rollouts are played elsewhere."""
+        left = [place for place, row in enumerate(self.rows) if row not in set(rows)]
+        begun = tuple(self.begun[place] for place in left) if self.begun else ()
+        return Part(self.unit, tuple(self.rows[place] for place in left), begun)
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """What came of one unit, or of a part of it."""
+
+    unit: Unit
+    rows: tuple[int, ...]
+    """Places of the rollouts among the unit's seeds."""
     state_hash: str
     trajectories: list[Trajectory]
     frames: list[Image]
@@ -88,7 +112,8 @@ class StopSignal:
 
     This one lives in the process; :mod:`sim.vector` has one in shared memory. Units never wait for each
     other: a rollout that ran past the stop is cut back afterwards, which gives the same trajectories. Until the
-    group's first success all rollouts of a unit are alive, so not even the policy's batches depend on the timing.
+    group's first success all rollouts are alive; which of them share a batch changes nothing, as a policy decides each
+    row by itself.
     """
 
     NEVER = 2**31 - 1
@@ -102,57 +127,89 @@ class StopSignal:
         """The earliest success so far [control steps]."""
         return self._first
 
-    def lower(self, step: int) -> None:
-        """Reports a success at a control step."""
+    def lower(self, step: int, row: int) -> None:
+        """Reports that a rollout of the unit has succeeded at a control step."""
         self._first = min(self._first, step)
+
+
+class Helpers:
+    """Those who would play some of the rollouts: nobody. :mod:`sim.worker` knows some."""
+
+    def wanted(self, running: int) -> bool:
+        """Asked before each decision, with the number of rollouts that are left; whether half of them may go."""
+        return False
+
+    def take(self, part: Part) -> None:
+        """Takes rollouts over; they have begun."""
 
 
 def play(
     env: LiberoEnv,
     policy: Policy,
-    unit: Unit,
+    work: Unit | Part,
     *,
     stages: StageFile | None = None,
     stop: StopSignal | None = None,
-    alive: Callable[[], None] = lambda: None,
+    helpers: Helpers | None = None,
 ) -> UnitResult:
-    """Plays the rollouts of one unit.
+    """Plays the rollouts of one unit, or a part of them.
 
     Args:
         env: The environment of the unit's task.
         policy: Decides the actions.
-        unit: What to play.
+        work: What to play.
         stages: What is paid for; without it there are no rewards.
         stop: Stops all rollouts at the first success (and is told about it); None lets each run to its own end.
-        alive: Called before each decision, for whoever watches over this process.
+        helpers: May take over half of the rollouts before any decision; the result is then without them.
     """
     started = time.monotonic()
+    part = work if isinstance(work, Part) else whole(work)
+    unit, helpers = part.unit, helpers or Helpers()
     env.reset(unit.init_state, unit.env_seed)
     state_hash = env.state_hash()
     limit = unit.max_steps or env.max_steps
     # Rollouts that stop together are compared over the same steps; others must not gain by failing slowly.
     horizon = limit if stop is None else None
-    episodes = [_begin(env, StageMachine(stages, horizon) if stages is not None else None) for _ in unit.seeds]
-    if unit.film:
+    episodes = _episodes(env, part)
+    machines = {row: _machine(env, StageMachine(stages, horizon), e) for row, e in episodes.items()} if stages else {}
+    if unit.film and not part.begun and 0 in episodes:
         episodes[0].frames.append(env.film())
-    policy.reset(unit.seeds)
+    policy.reset(unit.seeds, [len(episodes[row].executed) if row in episodes else 0 for row in range(len(unit.seeds))])
     while True:
-        alive()
         end = limit if stop is None else min(limit, stop.get())
-        running = [row for row, episode in enumerate(episodes) if not episode.success and episode.steps < end]
+        running = [row for row, episode in episodes.items() if not episode.success and episode.steps < end]
+        if helpers.wanted(len(running)) and len(running) > 1:
+            helpers.take(_give(part, episodes, machines, running[len(running) // 2 :]))
+            running = running[: len(running) // 2]
         if not running:
             break
         observations = [_observe(env, episodes[row]) for row in running]
         chunks = policy.act(observations, temperature=unit.temperature, rows=running)
         for row, observation, chunk in zip(running, observations, chunks, strict=True):
-            filmed = unit.film and row == 0
-            _execute(env, episodes[row], chunk, min(unit.execute, limit - episodes[row].steps), filmed)
+            episode, filmed = episodes[row], unit.film and row == 0
+            _execute(env, episode, machines.get(row), chunk, min(unit.execute, limit - episode.steps), filmed)
             if unit.keep:
-                episodes[row].observations.append(observation)
-                episodes[row].chunks.append(chunk)
-            if episodes[row].success and stop is not None:
-                stop.lower(episodes[row].steps)
-    return UnitResult(unit, state_hash, [_finish(e) for e in episodes], episodes[0].frames, time.monotonic() - started)
+                episode.observations.append(observation)
+                episode.chunks.append(chunk)
+            if episode.success and stop is not None:
+                stop.lower(episode.steps, row)
+    frames = episodes[0].frames if 0 in episodes else []
+    trajectories = [_finish(episode) for episode in episodes.values()]
+    return UnitResult(unit, tuple(episodes), state_hash, trajectories, frames, time.monotonic() - started)
+
+
+def whole(unit: Unit) -> Part:
+    """All rollouts of a unit, none of them begun."""
+    return Part(unit, tuple(range(len(unit.seeds))))
+
+
+def join(parts: Sequence[UnitResult]) -> UnitResult:
+    """The result of a unit from those of its parts."""
+    by_row = {row: t for part in parts for row, t in zip(part.rows, part.trajectories, strict=True)}
+    frames = [frame for part in parts for frame in part.frames]
+    seconds = sum(part.seconds for part in parts)
+    rows = tuple(sorted(by_row))
+    return UnitResult(parts[0].unit, rows, same_start(parts), [by_row[row] for row in rows], frames, seconds)
 
 
 def cut(trajectory: Trajectory, steps: int) -> Trajectory:
@@ -199,11 +256,26 @@ def same_start(results: Sequence[UnitResult]) -> str:
     return hashes.pop()
 
 
-def _begin(env: LiberoEnv, machine: StageMachine | None) -> Episode:
-    episode = Episode(env.snapshot(), machine)
-    if episode.machine is not None:
-        episode.machine.reset(env.quantities())
-    return episode
+def _episodes(env: LiberoEnv, part: Part) -> dict[int, Episode]:
+    begun = part.begun or [Episode(env.snapshot()) for _ in part.rows]
+    return dict(zip(part.rows, begun, strict=True))
+
+
+def _machine(env: LiberoEnv, machine: StageMachine, episode: Episode) -> StageMachine:
+    """Sets a machine to where an episode is."""
+    if episode.machine is None:
+        machine.reset(env.quantities())
+    else:
+        machine.restore(episode.machine)
+    return machine
+
+
+def _give(part: Part, episodes: dict[int, Episode], machines: dict[int, StageMachine], rows: list[int]) -> Part:
+    """Takes rollouts out of those that are played here."""
+    for row in rows:
+        if row in machines:
+            episodes[row].machine = machines[row].state()
+    return Part(part.unit, tuple(rows), tuple(episodes.pop(row) for row in rows))
 
 
 def _observe(env: LiberoEnv, episode: Episode) -> Observation:
@@ -211,14 +283,16 @@ def _observe(env: LiberoEnv, episode: Episode) -> Observation:
     return env.observation()
 
 
-def _execute(env: LiberoEnv, episode: Episode, chunk: ActionChunk, count: int, filmed: bool) -> None:
+def _execute(
+    env: LiberoEnv, episode: Episode, machine: StageMachine | None, chunk: ActionChunk, count: int, filmed: bool
+) -> None:
     env.restore(episode.snapshot)
     done = 0
     for action in chunk.actions[:count]:
         episode.success = env.step(action)
         done += 1
-        if episode.machine is not None:
-            reward = episode.machine.step(env.quantities())
+        if machine is not None:
+            reward = machine.step(env.quantities())
             episode.rewards.append(reward.total)
             episode.terms.append(reward.terms)
             episode.stages.append(reward.stage)

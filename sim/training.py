@@ -301,11 +301,12 @@ class Training:
 
     def _print_row(self, row: dict[str, Any]) -> None:
         left = self.totals["training"] / self.iteration * (self.settings.iterations - self.iteration)
+        kl = "" if row["kl"] is None else f", kl {row['kl']:.4f}"
         held_out = f", held-out {row['eval']['successes']}/{row['eval']['n']}" if "eval" in row else ""
         self.console.print(
             f"iteration {self.iteration:3d}/{self.settings.iterations}: "
             f"solved {row['success_rate']:4.0%}, groups {row['groups_solved']:4.0%}, "
-            f"stages {sum(row['stages'][1:]):.1f}, return {row['return_mean']:5.1f}, kl {row['kl']:.4f}, "
+            f"stages {sum(row['stages'][1:]):.1f}, return {row['return_mean']:5.1f}{kl}, "
             f"{row['steps_per_second']:.0f} steps/s"
             f"{held_out}; {left:.0f} s left",
             highlight=False,

@@ -1,11 +1,12 @@
 """Rollout workers: processes that play units in parallel, and survive each other's death.
 
-A unit's trajectories depend on the unit and the policy alone, so one that is lost with its worker is simply
-played again: by a new process, with the same result.
+A rollout depends on its unit and the policy alone, so one that is lost with its worker is simply played again: by a new
+process, with the same result. For the same reason a worker that is idle may take over half of what another one plays.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -25,15 +26,15 @@ from typing import Annotated, Any
 import msgspec
 
 from sim.libero import Mode
-from sim.rollout import StopSignal, Unit, UnitResult
-from sim.worker import Job, serve
+from sim.rollout import Part, StopSignal, Unit, UnitResult, join, whole
+from sim.worker import Job, Pulse, serve
 from tgrpo.errors import SettingsError, TgrpoError, WorkerError
 from tgrpo.settings import Strict
 
 _log = logging.getLogger(__name__)
 
 SLOTS = 4096
-"""Most units of one batch that may stop together."""
+"""Most rollouts of one batch that may stop together."""
 START = 300.0
 """A new process may take this long until its first sign of life [s]."""
 
@@ -46,7 +47,7 @@ class WorkerSettings(Strict, frozen=True):
     timeout: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     """A worker that gives no sign of life for this long is replaced [s]."""
     retries: Annotated[int, msgspec.Meta(ge=0)] = 2
-    """How often a lost unit is played again before the run gives up."""
+    """How often lost rollouts are played again before the run gives up."""
 
 
 class CancelledRolloutsError(TgrpoError, RuntimeError):
@@ -54,19 +55,31 @@ class CancelledRolloutsError(TgrpoError, RuntimeError):
 
 
 @dataclass
+class _Task:
+    """Rollouts that are to be played, or are being played."""
+
+    index: int
+    """Of their unit."""
+    job: Job
+    lost: int = 0
+    """How often they were lost."""
+
+
+@dataclass
 class _Worker:
     process: SpawnProcess
     pipe: Connection
-    beat: Any
-    """Shared number: when the worker last gave a sign of life, on the machine's monotonic clock [s]."""
-    unit: int | None = None
-    """Index of the unit it is playing."""
+    pulse: Pulse
+    task: _Task | None = None
+    """What it is playing."""
     given: float = 0.0
-    """When it was told to play that unit, on the same clock [s]."""
+    """When it was told to, on the machine's monotonic clock [s]."""
+    scene: tuple[str, int] | None = None
+    """Suite and task of the environment that it has."""
 
     def silence(self) -> float:
         """For how long nothing has been heard of it [s]."""
-        return time.monotonic() - max(self.given, self.beat.value)
+        return time.monotonic() - max(self.given, self.pulse.beat)
 
 
 class WorkerPool:
@@ -102,55 +115,68 @@ class WorkerPool:
         Args:
             units: What to play; those with the same ``group`` stop together.
             policy: Checkpoint folder; its name must change when its content does.
-            progress: Called with each result as it comes in.
+            progress: Called with the result of each unit, or part of one, as it comes in.
             cancelled: Asked about once a second whether to give up.
 
         Raises:
             CancelledRolloutsError: ``cancelled`` said so.
-            WorkerError: A unit was lost more often than ``retries`` allow.
+            WorkerError: Rollouts were lost more often than ``retries`` allow.
             TgrpoError: What a worker raised on purpose, for example an unknown task.
         """
         jobs = _jobs(units, policy)
-        for job in jobs:
-            self._stops[job.slot] = StopSignal.NEVER
+        for slot in {slot for job in jobs for slot in job.together or ()}:
+            self._stops[slot] = StopSignal.NEVER
         try:
             return self._play(jobs, progress, cancelled)
         finally:
-            for worker in [worker for worker in self._workers if worker.unit is not None]:
+            for worker in [worker for worker in self._workers if worker.task is not None]:
                 self._drop(worker)
 
     def _play(
         self, jobs: Sequence[Job], progress: Callable[[UnitResult], None], cancelled: Callable[[], bool]
     ) -> list[UnitResult]:
-        results: dict[int, UnitResult] = {}
-        waiting = list(range(len(jobs)))[::-1]
-        lost = dict.fromkeys(waiting, 0)
-        while len(results) < len(jobs):
+        results: list[list[UnitResult]] = [[] for _ in jobs]
+        left = sum(len(job.part.rows) for job in jobs)
+        waiting = [_Task(index, job) for index, job in enumerate(jobs)][::-1]
+        while left:
             if cancelled():
                 raise CancelledRolloutsError("the rollouts were cancelled.")
             self._fill()
-            for worker in self._workers:
-                if worker.unit is None and waiting:
-                    _give(worker, waiting.pop(), jobs)
-            for worker, index in self._busy(timeout=0.5):
+            for worker in [worker for worker in self._workers if worker.task is None]:
+                if waiting:
+                    _give(worker, waiting.pop())
+                else:
+                    self._find_help(worker)
+            for worker, task in self._busy(timeout=0.5):
                 answer = self._receive(worker)
                 if answer is None:
-                    lost[index] += 1
-                    self._mourn(worker, jobs[index].unit, lost[index])
-                    waiting.append(index)
-                    continue
-                worker.unit = None
-                if isinstance(answer, TgrpoError):
+                    task.lost += 1
+                    self._mourn(worker, task)
+                    waiting.append(task)
+                elif isinstance(answer, TgrpoError):
+                    worker.task = None
                     raise answer
-                results[index] = answer
-                progress(answer)
-        return [results[index] for index in range(len(jobs))]
+                elif isinstance(answer, Part):
+                    waiting.append(_Task(task.index, replace(task.job, part=answer)))
+                    task.job = replace(task.job, part=task.job.part.without(answer.rows))
+                else:
+                    worker.task = None
+                    left -= len(answer.rows)
+                    results[task.index].append(answer)
+                    progress(answer)
+        return [join(parts) for parts in results]
+
+    def _find_help(self, idle: _Worker) -> None:
+        """Asks the worker that has most to do in the same scene to give half of it away."""
+        busy = [w for w in self._workers if w.task is not None and w.scene == idle.scene and w.pulse.running > 1]
+        if busy:
+            max(busy, key=lambda worker: worker.pulse.running).pulse.asked = 1
 
     def close(self) -> None:
         """Ends all processes."""
         for worker in self._workers:
             worker.pipe.close()
-            if worker.unit is not None:
+            if worker.task is not None:
                 worker.process.kill()
         for worker in self._workers:
             worker.process.join(5.0)
@@ -176,51 +202,52 @@ class WorkerPool:
     def _fill(self) -> None:
         while len(self._workers) < self._size:
             ours, theirs = self._context.Pipe()
-            beat = self._context.RawValue("d", time.monotonic() + START)
-            process = self._context.Process(target=serve, args=(theirs, self._settings.mode, self._stops, beat))
+            pulse = self._context.RawValue(Pulse, time.monotonic() + START)
+            process = self._context.Process(target=serve, args=(theirs, self._settings.mode, self._stops, pulse))
             process.daemon = True
             with _one_thread_each(), _uninterruptible():
                 process.start()
             theirs.close()
-            self._workers.append(_Worker(process, ours, beat))
+            self._workers.append(_Worker(process, ours, pulse))
 
-    def _busy(self, timeout: float) -> Iterator[tuple[_Worker, int]]:
-        """Workers that answered, died or fell silent, and the index of the unit each of them had."""
-        busy = [(worker, worker.unit) for worker in self._workers if worker.unit is not None]
+    def _busy(self, timeout: float) -> Iterator[tuple[_Worker, _Task]]:
+        """Workers that answered, died or fell silent, and what each of them was playing."""
+        busy = [(worker, worker.task) for worker in self._workers if worker.task is not None]
         handles: list[Any] = [handle for worker, _ in busy for handle in (worker.pipe, worker.process.sentinel)]
         signalled = wait(handles, timeout)
-        for worker, index in busy:
+        for worker, task in busy:
             heard = worker.pipe in signalled or worker.process.sentinel in signalled
             if heard or worker.silence() > self._settings.timeout:
-                yield worker, index
+                yield worker, task
 
-    def _receive(self, worker: _Worker) -> UnitResult | TgrpoError | None:
+    def _receive(self, worker: _Worker) -> UnitResult | Part | TgrpoError | None:
         """The worker's answer; None if it has none because it died or hangs."""
         # A worker that stops in the middle of an answer would otherwise block this process, too.
         guard = threading.Timer(self._settings.timeout, worker.process.kill)
         guard.start()
         try:
-            answer: UnitResult | TgrpoError | None = worker.pipe.recv() if worker.pipe.poll() else None
+            answer: UnitResult | Part | TgrpoError | None = worker.pipe.recv() if worker.pipe.poll() else None
         except (EOFError, OSError):
             return None
         finally:
             guard.cancel()
         return answer
 
-    def _mourn(self, worker: _Worker, unit: Unit, lost: int) -> None:
+    def _mourn(self, worker: _Worker, task: _Task) -> None:
         """Removes a worker that died or hangs.
 
         Raises:
-            WorkerError: The unit was lost too often.
+            WorkerError: Its rollouts were lost too often.
         """
+        unit = task.job.part.unit
         hung = worker.process.is_alive() and worker.silence() > self._settings.timeout
         self._drop(worker)
         code = worker.process.exitcode
         what = f"gave no sign of life for {self._settings.timeout:.0f} s" if hung else f"died (exit code {code})"
         message = f"a rollout worker {what} in {unit.suite} task {unit.task} init state {unit.init_state}"
-        if lost > self._settings.retries:
+        if task.lost > self._settings.retries:
             raise WorkerError(
-                f"{message}, {lost} times. Out of memory? Try fewer workers; "
+                f"{message}, {task.lost} times. Out of memory? Try fewer workers; "
                 "what is saved can be continued with --resume."
             )
         _log.warning("%s; it is replaced and the rollouts are played again", message)
@@ -233,20 +260,26 @@ class WorkerPool:
 
 
 def _jobs(units: Sequence[Unit], policy: Path) -> list[Job]:
+    firsts = [0, *itertools.accumulate(len(unit.seeds) for unit in units)]
     members: dict[int, list[int]] = {}
-    for slot, unit in enumerate(units):
+    for unit, first in zip(units, firsts, strict=False):
         if unit.group is not None:
-            members.setdefault(unit.group, []).append(slot)
-    if members and len(units) > SLOTS:
-        raise SettingsError(f"{len(units)} units in one batch; at most {SLOTS} may stop together. Use fewer groups.")
-    together = {slot: tuple(slots) for slots in members.values() for slot in slots}
-    return [Job(unit, str(policy), slot % SLOTS, together.get(slot)) for slot, unit in enumerate(units)]
+            members.setdefault(unit.group, []).extend(range(first, first + len(unit.seeds)))
+    if members and firsts[-1] > SLOTS:
+        raise SettingsError(f"{firsts[-1]} rollouts in one batch; at most {SLOTS} may stop together. Use fewer groups.")
+    groups = {group: tuple(slots) for group, slots in members.items()}
+    return [
+        Job(whole(unit), str(policy), first, None if unit.group is None else groups[unit.group])
+        for unit, first in zip(units, firsts, strict=False)
+    ]
 
 
-def _give(worker: _Worker, index: int, jobs: Sequence[Job]) -> None:
-    worker.unit, worker.given = index, time.monotonic()
+def _give(worker: _Worker, task: _Task) -> None:
+    unit = task.job.part.unit
+    worker.task, worker.given, worker.scene = task, time.monotonic(), (unit.suite, unit.task)
+    worker.pulse.running = worker.pulse.asked = 0
     try:
-        worker.pipe.send(jobs[index])
+        worker.pipe.send(task.job)
     except (BrokenPipeError, ConnectionResetError):
         _log.debug("worker %s is gone; it is replaced when its silence is noticed", worker.process.pid)
 

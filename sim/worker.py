@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import multiprocessing
 import os
@@ -10,12 +11,11 @@ import time
 from collections.abc import MutableSequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
 import torch
 
 from sim.libero import LiberoEnv, Mode, make
-from sim.rollout import StopSignal, Unit, UnitResult, play
+from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, play
 from tgrpo.errors import TgrpoError, WorkerError
 from tgrpo.policies import Policy, load
 from tgrpo.rewards import load_stages
@@ -23,43 +23,79 @@ from tgrpo.rewards import load_stages
 _log = logging.getLogger(__name__)
 
 
+class Pulse(ctypes.Structure):
+    """What a worker and its pool see of each other at any time, in shared memory."""
+
+    _fields_ = (("beat", ctypes.c_double), ("running", ctypes.c_int), ("asked", ctypes.c_int))
+    beat: float
+    """When the worker last gave a sign of life, on the machine's monotonic clock [s]."""
+    running: int
+    """Rollouts that it has to play before it is free."""
+    asked: int
+    """1 if it shall give half of them away, as another worker is idle."""
+
+
 @dataclass(frozen=True)
 class Job:
-    """One unit on its way to a worker."""
+    """Rollouts on their way to a worker."""
 
-    unit: Unit
+    part: Part
     policy: str
     """Checkpoint folder."""
     slot: int
-    """Where this unit reports its first success."""
+    """Where the unit's first rollout reports its success; the others follow."""
     together: tuple[int, ...] | None
-    """Slots of all units of its group; None if its rollouts run to their own ends."""
+    """Slots of all rollouts of its group; None if they run to their own ends."""
 
 
 class SharedStop(StopSignal):
     """The stop of a group, in shared memory.
 
-    Each unit writes to its own slot, so that there is no lock which a killed worker could keep for ever.
+    Each rollout has its own slot, so that there is no lock which a killed worker could keep for ever.
     """
 
-    def __init__(self, slots: MutableSequence[int], own: int, group: tuple[int, ...]) -> None:
+    def __init__(self, slots: MutableSequence[int], first: int, group: tuple[int, ...]) -> None:
         """Looks at shared memory.
 
         Args:
-            slots: One number for each unit of the batch.
-            own: Slot of this unit.
-            group: Slots of all units of its group.
+            slots: One number for each rollout of the batch.
+            first: Slot of the unit's first rollout.
+            group: Slots of all rollouts of its group.
         """
         super().__init__()
-        self._slots, self._own, self._group = slots, own, group
+        self._slots, self._own, self._group = slots, first, group
 
     def get(self) -> int:
         """The earliest success so far [control steps]."""
         return min(self._slots[slot] for slot in self._group)
 
-    def lower(self, step: int) -> None:
-        """Reports a success at a control step."""
-        self._slots[self._own] = min(self._slots[self._own], step)
+    def lower(self, step: int, row: int) -> None:
+        """Reports that a rollout of the unit has succeeded at a control step."""
+        self._slots[self._own + row] = min(self._slots[self._own + row], step)
+
+
+class OtherWorkers(Helpers):
+    """Gives rollouts back to the pool when it asks, for a worker that is idle."""
+
+    def __init__(self, pipe: Connection, pulse: Pulse) -> None:
+        """Asks nobody.
+
+        Args:
+            pipe: To the pool.
+            pulse: Of this worker.
+        """
+        self._pipe, self._pulse = pipe, pulse
+
+    def wanted(self, running: int) -> bool:
+        """Gives a sign of life, too."""
+        self._pulse.beat = time.monotonic()
+        self._pulse.running = running
+        asked, self._pulse.asked = self._pulse.asked, 0
+        return bool(asked)
+
+    def take(self, part: Part) -> None:
+        """Sends them to the pool."""
+        self._pipe.send(part)
 
 
 class Stage:
@@ -75,14 +111,13 @@ class Stage:
         self._policy: tuple[str, Policy] | None = None
         self._env: LiberoEnv | None = None
 
-    def play(self, job: Job, slots: MutableSequence[int], alive: Any) -> UnitResult:
-        """Plays a unit, with a new environment or policy only where the last unit had another one."""
-        unit, policy = job.unit, self._load(job.policy)
+    def play(self, job: Job, slots: MutableSequence[int], helpers: Helpers) -> UnitResult:
+        """Plays rollouts, with a new environment or policy only where the last ones had another one."""
+        unit, policy = job.part.unit, self._load(job.policy)
         env = self._enter(unit, policy)
-        alive()
         stages = load_stages(unit.suite, env.name) if unit.rewards else None
         stop = None if job.together is None else SharedStop(slots, job.slot, job.together)
-        return play(env, policy, unit, stages=stages, stop=stop, alive=alive)
+        return play(env, policy, job.part, stages=stages, stop=stop, helpers=helpers)
 
     def _load(self, folder: str) -> Policy:
         if self._policy is None or self._policy[0] != folder:
@@ -101,35 +136,31 @@ class Stage:
         return env
 
 
-def serve(pipe: Connection, mode: Mode, slots: MutableSequence[int], beat: Any) -> None:
-    """Plays units until the pipe closes.
+def serve(pipe: Connection, mode: Mode, slots: MutableSequence[int], pulse: Pulse) -> None:
+    """Plays rollouts until the pipe closes.
 
     Args:
         pipe: Brings jobs and takes results or errors.
         mode: Of the simulator.
         slots: Shared memory of the stop signals.
-        beat: Shared number that tells when this process was last seen alive [s].
+        pulse: Shared with the pool.
     """
-
-    def alive() -> None:
-        beat.value = time.monotonic()
-
-    alive()
+    pulse.beat = time.monotonic()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    stage = Stage(mode)
+    stage, helpers = Stage(mode), OtherWorkers(pipe, pulse)
     while True:
         try:
             job: Job = pipe.recv()
-            pipe.send(_answer(stage, job, slots, alive))
+            pulse.beat = time.monotonic()
+            pipe.send(_answer(stage, job, slots, helpers))
         except (EOFError, OSError):  # nobody wants results any more
             return
 
 
-def _answer(stage: Stage, job: Job, slots: MutableSequence[int], alive: Any) -> UnitResult | TgrpoError:
+def _answer(stage: Stage, job: Job, slots: MutableSequence[int], helpers: Helpers) -> UnitResult | TgrpoError:
     try:
-        alive()
-        return stage.play(job, slots, alive)
+        return stage.play(job, slots, helpers)
     except TgrpoError as error:
         return error
     except Exception as error:  # noqa: BLE001  (whatever it is, the parent must hear of it)

@@ -20,7 +20,7 @@ FORBIDDEN = {
     "tgrpo_ros": {"sim", "torch", "transformers", "peft", *SIMULATORS},
     "tgrpo_ros/drivers": {"rclpy", "sim", "torch"},
 }
-TORCH_HOUSES = ("tgrpo/policies", "tgrpo/algo", "tgrpo/learner.py", "sim")
+TORCH_HOUSES = ("tgrpo/policies", "tgrpo/algo", "tgrpo/learner.py", "tgrpo/apprentice.py", "sim")
 ROBOT_SIDE = ("tgrpo", "numpy", "msgspec", "zmq", "yaml", "rich", "tyro")
 
 

@@ -32,6 +32,7 @@ OWN = {
     "export": "tgrpo.record.export:main",
     "replay": "tgrpo.record.replay:main",
     "recover": "tgrpo.record.recover:main",
+    "learn": "tgrpo.session.learn:main",
     "bench": "tgrpo.algo.bench.command:main",
 }
 SUMMARIES = {
@@ -42,6 +43,7 @@ SUMMARIES = {
     "export": "write recorded episodes as LIBERO demonstrations or a LeRobot dataset",
     "replay": "play a recorded episode: its streams, events and picture",
     "recover": "close the episodes that a killed recorder left open, and check a session",
+    "learn": "improve a session's policy from its corrections or labelled episodes",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",
     "serve": "serve a policy to robots and simulators",
@@ -63,7 +65,7 @@ def commands() -> dict[str, EntryPoint]:
     own = [EntryPoint(name, target, GROUP) for name, target in OWN.items()]
     found = {point.name: point for point in [*entry_points(group=GROUP), *own]}
     order = list(SUMMARIES)
-    return dict(sorted(found.items(), key=lambda item: (order.index(item[0]) if item[0] in order else len(order))))
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0]) if item[0] in order else len(order)))
 
 
 def load(point: EntryPoint) -> Command:

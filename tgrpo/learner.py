@@ -6,8 +6,8 @@ Shapes: ``N`` rollouts of a group, ``D`` decisions, ``B`` decisions of a minibat
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tgrpo.algo import estimate, kl
-from tgrpo.algo.loss import clipped_objective
+from tgrpo.algo.loss import clipped_objective, truncated_importance
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import blocks, tokens
 from tgrpo.policies.adapters import Adapters
@@ -68,6 +68,10 @@ class LearnerSettings(Strict, frozen=True):
     """Passes over the decisions of one iteration."""
     minibatch: Count = 128
     """Decisions of one optimiser step."""
+    micro_batch: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Decisions whose gradients are computed at a time and then added up; 0 takes as many as the policy advises."""
+    importance_cap: NotNegative = 2.0
+    """Largest importance weight where rollouts round differently than updates (half precision); 0 corrects nothing."""
     max_grad_norm: NotNegative = 1.0
     """Gradients longer than this are scaled down."""
     adapter: Literal["lora", "full"] = "lora"
@@ -80,18 +84,24 @@ class LearnerSettings(Strict, frozen=True):
 
 @dataclass(frozen=True)
 class Update:
-    """What one iteration's optimiser steps did; every value is a mean over its minibatches but ``ratio_max``."""
+    """What one iteration's optimiser steps did; means over its minibatches where nothing else is said."""
 
     loss: float
-    kl: float
     clip_fraction: float
     ratio_max: float
+    """The largest of all."""
     entropy: float
     grad_norm: float
     groups: int
     groups_skipped: int
     reproduction_error: float
     """Largest difference between the log-probabilities that acted and the learner's own before the update [nat]."""
+    reproduction_mean: float = 0.0
+    """Mean of those differences [nat]."""
+    importance_mean: float = 1.0
+    """Mean importance weight that corrects them; 1 if nothing is corrected."""
+    kl: float | None = None
+    """None if it has no weight and the policy is too large to compute it for the record."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,8 +122,10 @@ class Batch:
     """``(B, K)`` True for executed actions."""
     vision: Tensor | None = None
     """What the vision towers make of the pictures, if they are not trained."""
-    reference: Tensor = field(default_factory=lambda: torch.empty(0))
+    reference: Tensor | None = None
     """Log-probabilities under the policy that training started from: of the tokens ``(B, K, A)``, or of all bins."""
+    importance: Tensor | None = None
+    """Factors of the surrogate ``(B, K, A or 1)``."""
 
     def __len__(self) -> int:
         return len(self.weights)
@@ -139,6 +151,7 @@ class Learner:
         self.policy = policy
         self.settings = settings
         self._temperature = temperature
+        self._micro_batch = settings.micro_batch or policy.micro_batch or settings.minibatch
         self._adapters = Adapters(
             policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, policy.lora_targets
         )
@@ -162,9 +175,8 @@ class Learner:
         useful = [(g, a) for g, a in zip(groups, rows, strict=True) if any(bool(row.any()) for row in a)]
         skipped = len(groups) - len(useful)
         if not useful:
-            return Update(0.0, 0.0, 0.0, 1.0, 0.0, 0.0, len(groups), skipped, 0.0)
-        batch = self._prepare(self._collate(useful))
-        error = self._reproduction_error(batch)
+            return Update(0.0, 0.0, 1.0, 0.0, 0.0, len(groups), skipped, 0.0, kl=0.0)
+        batch, reproduction = self._prepare(self._collate(useful))
         sums: dict[str, list[float]] = {}
         for _ in range(self.settings.epochs):
             for part in self._minibatches(len(batch)):
@@ -172,7 +184,7 @@ class Learner:
                     sums.setdefault(name, []).append(value)
         means = {name: float(np.mean(values)) for name, values in sums.items()}
         means["ratio_max"] = max(sums["ratio_max"])
-        return Update(**means, groups=len(groups), groups_skipped=skipped, reproduction_error=error)
+        return Update(**means, **reproduction, groups=len(groups), groups_skipped=skipped)
 
     def export(self, folder: Path) -> None:
         """Writes the policy with what was trained: a folder that ``tgrpo.policies.load`` finds."""
@@ -240,17 +252,35 @@ class Learner:
         return list(torch.from_numpy(self._order.permutation(total)).split(self.settings.minibatch))
 
     @torch.no_grad()
-    def _prepare(self, batch: Batch) -> Batch:
-        """Adds what no step of this iteration changes: vision tokens of frozen towers, and the reference."""
-        parts = torch.arange(len(batch)).split(self.settings.minibatch)
+    def _prepare(self, batch: Batch) -> tuple[Batch, dict[str, float]]:
+        """Adds what no step of this iteration changes, and says how well the rollouts are reproduced."""
+        everything = torch.arange(len(batch))
         if not self._adapters.trains_vision:
-            vision = torch.cat([self._see(batch, part) for part in parts])
+            vision = torch.cat([self._see(batch, part) for part in everything.split(self._micro_batch)])
             batch = replace(batch, vision=vision)
-        with self._adapters.off():
-            reference = torch.cat([self._log_probs(batch, part, {}) for part in parts])
-        if self.settings.kl_estimator == "k3":
-            reference = tokens.gather(reference, batch.chosen)
-        return replace(batch, reference=reference)
+        # For a policy of billions of weights, the reference costs a fifth of the update: not for the record alone.
+        if self.settings.kl or self.policy.merges:
+            with self._adapters.off():
+                log_probs = self._in_parts(batch, everything, lambda part: self._log_probs(batch, part, {}))
+            k3 = self.settings.kl_estimator == "k3"
+            batch = replace(batch, reference=tokens.gather(log_probs, batch.chosen) if k3 else log_probs)
+        return self._compared(batch, everything)
+
+    def _compared(self, batch: Batch, everything: Tensor) -> tuple[Batch, dict[str, float]]:
+        """Compares with the rollouts' log-probabilities: those of one minibatch, or all to correct what differs."""
+        cap = self.settings.importance_cap if self.policy.drifts else 0.0
+        rows = everything if cap else everything[: self.settings.minibatch]
+        own = tokens.gather(self._in_parts(batch, rows, lambda part: self._current(batch, part)), batch.chosen[rows])
+        difference = (own - batch.acted[rows])[batch.mask[rows]].abs()
+        found = {"reproduction_error": float(difference.max()), "reproduction_mean": float(difference.mean())}
+        if not cap:
+            return batch, found
+        importance = truncated_importance(own, batch.acted, level=self.settings.ratio, cap=cap)
+        found["importance_mean"] = float(importance[batch.mask].mean())
+        return replace(batch, importance=importance), found
+
+    def _in_parts(self, batch: Batch, rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        return torch.cat([compute(part) for part in rows.split(self._micro_batch)])
 
     def _see(self, batch: Batch, part: Tensor) -> Tensor:
         return self.policy.see(_rows(batch.inputs, blocks.whole(part)))[: len(part)]
@@ -270,49 +300,53 @@ class Learner:
         logits = self.policy.logits(inputs, batch.chosen[rows], vision=vision, weights=weights)[: len(part)]
         return tokens.log_probs_of_bins(logits, self._temperature)
 
-    @torch.no_grad()
-    def _reproduction_error(self, batch: Batch) -> float:
-        part = torch.arange(min(len(batch), self.settings.minibatch))
-        everything = self._current(batch, part)
-        return float((tokens.gather(everything, batch.chosen[part]) - batch.acted[part]).abs().max())
-
     def _step(self, batch: Batch, part: Tensor) -> dict[str, float]:
         """One optimiser step on the rows ``part``; returns what it measured."""
+        self._optimiser.zero_grad(set_to_none=True)
+        pieces = [self._accumulate(batch, rows, part) for rows in part.split(self._micro_batch)]
+        norm = torch.nn.utils.clip_grad_norm_(self._adapters.parameters(), self.settings.max_grad_norm or float("inf"))
+        self._optimiser.step()
+        ratio_max = max(piece.pop("ratio_max") for piece in pieces)
+        sums = {name: sum(piece[name] for piece in pieces) for name in pieces[0]}
+        return {**sums, "ratio_max": ratio_max, "grad_norm": float(norm)}
+
+    def _accumulate(self, batch: Batch, rows: Tensor, part: Tensor) -> dict[str, float]:
+        """Adds the gradient of some rows of the minibatch ``part``; what it measures adds up like the gradient."""
         settings = self.settings
-        everything = self._current(batch, part)
-        log_probs = tokens.gather(everything, batch.chosen[part])
-        mask = batch.mask[part]
+        everything = self._current(batch, rows)
+        log_probs = tokens.gather(everything, batch.chosen[rows])
+        mask, executed = batch.mask[rows], batch.mask[part].sum()
         objective = clipped_objective(
             log_probs,
-            batch.acted[part],
-            batch.advantages[part],
+            batch.acted[rows],
+            batch.advantages[rows],
             level=settings.ratio,
             clip_low=settings.clip_low,
             clip_high=settings.clip_high,
             mask=mask,
-            weights=batch.weights[part] * (len(batch) / len(part)),
+            weights=batch.weights[rows] * (len(batch) / len(part)),
+            importance=None if batch.importance is None else batch.importance[rows],
         )
-        reference = batch.reference[part]
-        divergences = kl.k3(log_probs, reference) if settings.kl_estimator == "k3" else kl.exact(everything, reference)
-        divergence = divergences[mask].mean()
-        entropy = kl.entropy(everything)[mask].mean()
+
+        def mean(values: Tensor) -> Tensor:
+            """This piece's share of the minibatch's mean of ``(B, K, A)`` over executed actions."""
+            return values[mask].sum() / (executed * values.shape[-1])
+
+        figures = {"entropy": mean(kl.entropy(everything))}
+        if batch.reference is not None:
+            reference = batch.reference[rows]
+            k3 = settings.kl_estimator == "k3"
+            figures["kl"] = mean(kl.k3(log_probs, reference) if k3 else kl.exact(everything, reference))
         loss = objective.loss
         # A term without weight stays out: 0 times an infinite divergence would be no number.
         if settings.kl:
-            loss = loss + settings.kl * divergence
+            loss = loss + settings.kl * figures["kl"]
         if settings.entropy:
-            loss = loss - settings.entropy * entropy
-        self._optimiser.zero_grad(set_to_none=True)
+            loss = loss - settings.entropy * figures["entropy"]
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self._adapters.parameters(), settings.max_grad_norm or float("inf"))
-        self._optimiser.step()
-        return {
-            "loss": float(loss.detach()),
-            "kl": float(divergence.detach()),
-            "clip_fraction": float(objective.clip_fraction),
-            "ratio_max": float(objective.ratio_max),
-            "entropy": float(entropy.detach()),
-            "grad_norm": float(norm),
+        figures |= {"loss": loss, "clip_fraction": objective.clip_fraction * mask.sum() / executed}
+        return {name: float(value.detach()) for name, value in figures.items()} | {
+            "ratio_max": float(objective.ratio_max)
         }
 
 

@@ -20,10 +20,10 @@ from tgrpo.errors import BusyError, DeadlineError, PolicyError, RobotFault, Tgrp
 from tgrpo.keys import ClientKeys
 from tgrpo.spec import Embodiment, ObservationSpec
 from tgrpo.types import Observation
+from tgrpo.view import fitted
 from tgrpo_ros.frames import FrameReceiver, Sighting
 from tgrpo_ros.meter import Meter
 from tgrpo_ros.motion import Command, Source
-from tgrpo_ros.pictures import fitted
 from tgrpo_ros.robot_config import RobotConfig
 from tgrpo_ros.status import ArmStatus
 from tgrpo_ros.strategies import Strategy

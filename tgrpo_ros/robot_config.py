@@ -56,7 +56,7 @@ class CameraConfig(Strict, frozen=True):
     serial: str = ""
     """Serial number of a RealSense."""
     file: str = ""
-    """Path of a video."""
+    """Path of a video; for a ``realsense``, of a recording (.db3) that is played in its place."""
     width: Annotated[int, msgspec.Meta(ge=32, le=4096)] = 640
     """[px]."""
     height: Annotated[int, msgspec.Meta(ge=32, le=4096)] = 480

@@ -89,6 +89,52 @@ def realsense(fakes, realsense_config):
     camera.close()
 
 
+@pytest.fixture(scope="session")
+def recording(tmp_path_factory):
+    """A recording of a RealSense that never was, written by librealsense itself: frames are numbered in a corner."""
+    why = "needs pyrealsense2 and libusb-1.0-0: make setup"
+    recorder = pytest.importorskip("tests.contract.realsense_recording", reason=why, exc_type=ImportError)
+    path = tmp_path_factory.mktemp("realsense") / "camera.db3"
+    recorder.record(path, recorder.SERIAL, seconds=2.0)
+    return path
+
+
+@pytest.fixture
+def plug(monkeypatch, tmp_path):
+    """Lets a test pull the plug of a camera that the real librealsense plays in a driver's process."""
+    monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parent / 'plug'}{os.pathsep}{ROOT}")
+    monkeypatch.setenv("CAMERA_PLUG", str(tmp_path / "pulled"))
+    return tmp_path / "pulled"
+
+
+@pytest.fixture
+def recorded_config(recording):
+    return CameraConfig(
+        name="front", driver="realsense", serial="843112070123", file=str(recording), width=320, height=240, rate=30.0
+    )
+
+
+@pytest.fixture
+def librealsense(monkeypatch, recorded_config):
+    """The real driver over the real librealsense, with a recording in place of a device."""
+    from tgrpo_ros.drivers.realsense import RealSense
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    camera = RealSense(recorded_config)
+    yield camera
+    camera.close()
+
+
+@pytest.fixture
+def pluggable(plug, recorded_config):
+    """The same, with a plug; it plays its recording only once."""
+    from tgrpo_ros.drivers.realsense import RealSense
+
+    camera = RealSense(recorded_config)
+    yield camera
+    camera.close()
+
+
 @pytest.fixture
 def video(tmp_path):
     av = pytest.importorskip("av")
@@ -122,7 +168,7 @@ def sim_camera(scene, sim):
     camera.close()
 
 
-@pytest.fixture(params=["realsense", "video", "sim_camera"])
+@pytest.fixture(params=["realsense", "librealsense", "video", "sim_camera"])
 def camera(request):
     return request.getfixturevalue(request.param)
 

@@ -12,7 +12,7 @@ import pytest
 from tgrpo.errors import RobotFault, SettingsError
 from tgrpo_ros.drivers import Camera
 from tgrpo_ros.drivers.realsense import RealSense, Restarts
-from tgrpo_ros.drivers.realsense_process import captured
+from tgrpo_ros.drivers.realsense_process import Stamps
 
 
 def next_frame(camera, seconds=20.0):
@@ -128,13 +128,25 @@ class TestRealSense:
         [
             (999.98, "global_time", 49.98),
             (1000.0, "system_time", 50.0),
-            (990.0, "global_time", 50.0),  # the clock was set: this age cannot be
-            (1003.0, "global_time", 50.0),
+            (990.0, "global_time", 40.0),  # an old picture
+            (1003.0, "global_time", 53.0),  # a clock that is wrong, which the safety layer has to see
             (7.5, "hardware_clock", 50.0),
         ],
     )
     def test_stamps_on_the_steady_clock(self, stamp, domain, expected):
-        assert captured(stamp, domain, wall=1000.0, steady=50.0) == pytest.approx(expected)
+        assert Stamps().captured(stamp, domain, wall=1000.0, steady=50.0) == pytest.approx(expected)
+
+    @pytest.mark.parametrize("step", [10.0, -10.0, 3600.0, -3600.0])
+    def test_a_clock_that_is_set_makes_no_picture_old(self, step):
+        """The camera's idea of the time follows the step within a second, the pictures are all 20 ms old."""
+        stamps, ages = Stamps(), []
+        for frame in range(600):
+            steady = frame / 30.0
+            wall = 1000.0 + steady + (step if steady > 5.0 else 0.0)
+            stamp = wall - 0.02 - (step if 5.0 < steady < 6.0 else 0.0)
+            ages.append(steady - stamps.captured(stamp, "global_time", wall, steady))
+        assert max(ages) < 0.021
+        assert min(ages) >= 0.0
 
 
 def test_the_scene_names_its_views(scene):

@@ -1,9 +1,11 @@
 """Rollouts in the real simulator: groups that stop together, and what is kept of each."""
 
+import pickle
+
 import numpy as np
 import pytest
 
-from sim.rollout import StopSignal, Unit, UnitResult, cut, play, same_start, synchronise
+from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, cut, join, play, same_start, synchronise, whole
 from tgrpo.errors import SimulationError
 from tgrpo.policies.simple import RandomPolicy, ReplayPolicy
 from tgrpo.rewards import load_stages
@@ -22,8 +24,8 @@ class Delayed(ReplayPolicy):
         rest = np.tile(np.array([0, 0, 0, 0, 0, 0, -1], np.float32), (self.MOST, 1))
         super().__init__(np.concatenate([rest, recording]))
 
-    def reset(self, seeds):
-        self._next = [self.MOST - seed for seed in seeds]
+    def reset(self, seeds, decisions):
+        self._next = [self.MOST - seed + 8 * made for seed, made in zip(seeds, decisions, strict=True)]
 
 
 def unit(**keywords):
@@ -138,10 +140,69 @@ def test_a_film_has_a_picture_for_every_second_step(blind_env, steps, pictures):
     assert {frame.shape for frame in result.frames} == {(256, 256, 3)}
 
 
-def test_signs_of_life_come_before_each_decision(blind_env):
-    signs = []
-    play(blind_env, RandomPolicy(), unit(max_steps=17), alive=lambda: signs.append(1))
-    assert len(signs) == 4
+class Eager(Helpers):
+    """Takes half of the rollouts before some decisions; they go through pickle, as between processes."""
+
+    def __init__(self, *decisions):
+        self.decisions, self.asked, self.taken = decisions, [], []
+
+    def wanted(self, running):
+        self.asked.append(running)
+        return len(self.asked) - 1 in self.decisions
+
+    def take(self, part):
+        self.taken.append(pickle.dumps(part))
+
+
+def test_helpers_are_asked_before_each_decision_and_at_the_end(blind_env):
+    helpers = Eager()
+    play(blind_env, RandomPolicy(), unit(seeds=(0, 1), max_steps=17), helpers=helpers)
+    assert helpers.asked == [2, 2, 2, 0]
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_rollouts_that_move_to_another_process_continue_as_they_would_have(blind_env, stages, film):
+    wanted = unit(seeds=(3, 1, 4, 1, 5), max_steps=40, temperature=1.0, film=film)
+    stayed = play(blind_env, RandomPolicy(), wanted, stages=stages)
+    helpers, others = Eager(0, 2, 3), []
+    mine = play(blind_env, RandomPolicy(), wanted, stages=stages, helpers=helpers)
+    assert helpers.asked == [5, 2, 2, 1, 1, 0]  # one left alone stays
+    while helpers.taken:
+        part = pickle.loads(helpers.taken.pop())
+        helpers.asked, helpers.decisions = [], (1,)
+        others.append(play(blind_env, RandomPolicy(), part, stages=stages, helpers=helpers))
+    assert sorted(result.rows for result in [mine, *others]) == [(0,), (1,), (2,), (3,), (4,)]
+    joined = join([*others, mine])
+    assert joined.rows == (0, 1, 2, 3, 4)
+    assert joined.state_hash == stayed.state_hash
+    same(joined.trajectories, stayed.trajectories)
+    assert len(joined.frames) == len(stayed.frames) == (21 if film else 0)
+    assert all(np.array_equal(a, b) for a, b in zip(joined.frames, stayed.frames, strict=True))
+
+
+def test_a_success_of_a_rollout_that_moved_is_reported_under_its_own_place(blind_env, recording, stages):
+    helpers, told = Eager(4), []
+
+    class Stop(StopSignal):
+        def lower(self, step, row):
+            told.append((step, row))
+
+    wanted = unit(seeds=(5, 0, 21))
+    play(blind_env, Delayed(recording), wanted, stages=stages, stop=Stop(), helpers=helpers)
+    part = pickle.loads(helpers.taken[0])
+    assert part.rows == (1, 2)
+    play(blind_env, Delayed(recording), part, stages=stages, stop=Stop())
+    assert told == [(SOLVED + 5, 0), (SOLVED, 1), (SOLVED + 21, 2)]
+
+
+def test_a_part_without_some_of_its_rollouts(blind_env):
+    helpers = Eager(1)
+    play(blind_env, RandomPolicy(), unit(seeds=(0, 1, 2, 3), max_steps=16), helpers=helpers)
+    part = pickle.loads(helpers.taken[0])
+    left = part.without([2])
+    assert (left.rows, left.begun[0].steps) == ((3,), 8)
+    assert left.begun[0] is part.begun[1]
+    assert whole(unit(seeds=(0, 1, 2))).without([0, 2]) == Part(unit(seeds=(0, 1, 2)), (1,))
 
 
 def trajectory(executed, success=False):
@@ -187,7 +248,7 @@ def test_two_successes_at_the_same_step_both_count():
 
 
 def test_different_starts_are_refused():
-    results = [UnitResult(unit(), state, [], [], 0.0) for state in ("a", "a", "b")]
+    results = [UnitResult(unit(), (), state, [], [], 0.0) for state in ("a", "a", "b")]
     assert same_start(results[:2]) == "a"
     with pytest.raises(SimulationError, match="2 different simulator states"):
         same_start(results)

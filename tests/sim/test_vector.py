@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from sim.rollout import StopSignal, Unit, play, synchronise
+from sim.rollout import Part, StopSignal, Unit, play, synchronise
 from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
 from sim.worker import SharedStop
 from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError, WorkerError
@@ -32,6 +32,10 @@ def units(count=4, **keywords):
 
 def seeded(count=4, **keywords):
     return [msgspec.structs.replace(unit, seeds=(place,)) for place, unit in enumerate(units(count, **keywords))]
+
+
+def large():
+    return units(1, seeds=tuple(range(24)), max_steps=80)[0]
 
 
 def facts(results):
@@ -79,7 +83,7 @@ def test_a_worker_that_dies_or_hangs_is_replaced(pool, random_folder, expected, 
 
     def strike(result):
         if not struck:
-            struck.append(next(worker.process.pid for worker in pool._workers if worker.unit is not None))
+            struck.append(next(worker.process.pid for worker in pool._workers if worker.task is not None))
             os.kill(struck[0], sign)
 
     results = pool.play(seeded(), random_folder, strike)
@@ -99,7 +103,7 @@ def test_a_unit_that_is_lost_again_and_again_ends_the_run(pool, random_folder, m
 
     def strike(result):
         for worker in pool._workers:
-            if worker.unit is not None:
+            if worker.task is not None:
                 os.kill(worker.process.pid, signal.SIGKILL)
 
     # A worker may have answered just before it is killed; among this many units one is lost.
@@ -151,14 +155,64 @@ def test_units_without_a_group_do_not_stop_each_other(pool, replay_folder):
 def test_the_shared_stop_is_the_earliest_of_its_group():
     slots = [StopSignal.NEVER] * 4
     mine, others, stranger = SharedStop(slots, 0, (0, 2)), SharedStop(slots, 2, (0, 2)), SharedStop(slots, 1, (1,))
-    others.lower(30)
-    mine.lower(50)
-    stranger.lower(7)
+    others.lower(30, 0)
+    mine.lower(50, 0)
+    stranger.lower(7, 0)
     assert (mine.get(), others.get(), stranger.get()) == (30, 30, 7)
-    mine.lower(20)
-    mine.lower(60)
+    mine.lower(20, 0)
+    mine.lower(60, 0)
     assert others.get() == 20
-    assert slots[3] == StopSignal.NEVER
+    others.lower(10, 1)
+    assert (slots, mine.get()) == ([20, 7, 30, 10], 20)
+
+
+@pytest.fixture
+def parts(pool, random_folder):
+    """Plays one unit of many rollouts, which only moving can share; gives its result and those of its parts."""
+
+    def together():
+        pool.play(units(2, max_steps=1), random_folder)
+        heard = []
+        [result] = pool.play([large()], random_folder, heard.append)
+        return result, heard
+
+    return together
+
+
+@pytest.fixture(scope="module")
+def undivided(blind_env, random_folder):
+    stages = load_stages("libero_object", blind_env.name)
+    return facts([play(blind_env, load(random_folder), large(), stages=stages)])
+
+
+def test_an_idle_worker_takes_over_half(parts, undivided):
+    result, heard = parts()
+    assert facts([result]) == undivided
+    assert len(heard) > 1
+    assert sorted(row for part in heard for row in part.rows) == list(range(24))
+
+
+def test_rollouts_that_moved_survive_the_death_of_a_worker(parts, undivided, pool, monkeypatch):
+    monkeypatch.setattr(pool, "_settings", WorkerSettings(retries=9))
+    monkeypatch.setattr(pool, "_receive", receive := Struck(pool._receive))
+    result, heard = parts()
+    assert receive.struck == 2
+    assert facts([result]) == undivided
+    assert sorted(row for part in heard for row in part.rows) == list(range(24))
+
+
+class Struck:
+    """Kills the worker that has just given rollouts away, twice."""
+
+    def __init__(self, receive):
+        self.receive, self.struck = receive, 0
+
+    def __call__(self, worker):
+        answer = self.receive(worker)
+        if isinstance(answer, Part) and self.struck < 2:
+            self.struck += 1
+            os.kill(worker.process.pid, signal.SIGKILL)
+        return answer
 
 
 def test_nothing_to_play(pool, random_folder):

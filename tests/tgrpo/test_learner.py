@@ -1,6 +1,7 @@
 """The learner on made-up rollouts of a very small network."""
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,48 @@ def test_a_flat_group_beside_another_has_no_part_in_the_update():
     update = beside.update([flat, useful])
     assert equal(weights(alone), weights(beside))
     assert (update.groups, update.groups_skipped) == (2, 1)
+
+
+def test_a_flat_group_costs_nothing(monkeypatch):
+    student = learner()
+    flat = group(student.policy, [GOOD, GOOD])
+    for name in ("collate", "see", "logits"):
+        monkeypatch.setattr(student.policy, name, lambda *_, **__: pytest.fail("computed for a group without contrast"))
+    assert student.update([flat]).groups_skipped == 1
+
+
+@pytest.mark.parametrize("settings", [{"kl": 0.1, "entropy": 0.01}, {"ratio": "action", "kl_estimator": "exact"}])
+@pytest.mark.parametrize("size", [1, 4])
+def test_micro_batches_add_up_to_the_minibatch(settings, size):
+    updates, trained = [], []
+    for micro in (0, size):
+        student = learner(minibatch=6, micro_batch=micro, **settings)
+        rollouts = group(student.policy, [GOOD, BAD, GOOD], executed=5)
+        for trajectory in rollouts.trajectories[:1]:
+            trajectory.executed[-1] = 3
+        rollouts.trajectories[0] = replace(rollouts.trajectories[0], rewards=np.full(13, GOOD))
+        updates.append(student.update([rollouts]))
+        trained.append(weights(student))
+    for name in updates[0].__dataclass_fields__:
+        assert getattr(updates[0], name) == pytest.approx(getattr(updates[1], name), rel=1e-4, abs=1e-6), name
+    assert all(torch.allclose(trained[0][name], trained[1][name], atol=2e-5) for name in trained[0])
+
+
+@pytest.mark.parametrize(
+    ("shift", "cap", "weight"), [(np.log(1.5), 2.0, 1 / 1.5), (-np.log(10.0), 2.0, 2.0), (np.log(1.5), 0.0, 1.0)]
+)
+def test_rollouts_that_round_differently_are_weighted(monkeypatch, shift, cap, weight):
+    """As if the rollout had thought its tokens likelier by a factor; small steps, so that no ratio is clipped."""
+    student = learner(importance_cap=cap, learning_rate=1e-6, clip_low=0.9, clip_high=100.0)
+    plain = student.update([group(student.policy, [GOOD, BAD])])
+    assert (plain.importance_mean, plain.reproduction_error) == (1.0, pytest.approx(0.0, abs=1e-5))
+    monkeypatch.setattr(student.policy, "drifts", True, raising=False)
+    rollouts = group(student.policy, [GOOD, BAD])
+    for chunk in (chunk for trajectory in rollouts.trajectories for chunk in trajectory.chunks):
+        chunk.log_probs[:] += shift
+    update = student.update([rollouts])
+    assert update.importance_mean == pytest.approx(weight, rel=1e-3)
+    assert update.reproduction_mean == pytest.approx(abs(shift), rel=1e-3)
 
 
 def test_actions_that_were_not_executed_do_not_count():

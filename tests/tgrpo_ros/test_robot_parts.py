@@ -7,9 +7,9 @@ import signal
 import numpy as np
 import pytest
 
-from tgrpo import private_folder
+from tgrpo import private_folder, view
 from tgrpo.errors import MissingDependencyError, RobotFault, SettingsError, WireError
-from tgrpo_ros import pictures, status
+from tgrpo_ros import status
 from tgrpo_ros.drivers.teleop import TeleopSettings
 from tgrpo_ros.host_lock import HostLock
 from tgrpo_ros.joy import SILENCE, Joy
@@ -107,26 +107,26 @@ class TestJoy:
 class TestPictures:
     def test_a_picture_that_fits_is_not_touched(self):
         image = np.zeros((64, 64, 3), np.uint8)
-        assert pictures.fitted(image, 64) is image
+        assert view.fitted(image, 64) is image
 
     def test_the_middle_square_is_taken(self):
         image = np.zeros((4, 8, 3), np.uint8)
         image[:, 2:6] = 200
-        assert (pictures.fitted(image, 4) == 200).all()
+        assert (view.fitted(image, 4) == 200).all()
 
     def test_scaling_keeps_colours_and_place(self):
         pytest.importorskip("PIL")
         image = np.zeros((480, 640, 3), np.uint8)
         image[:240, :320] = (255, 0, 0)
-        small = pictures.fitted(image, 64)
+        small = view.fitted(image, 64)
         assert small.shape == (64, 64, 3)
         assert small[8, 8].tolist() == [255, 0, 0]
         assert small[56, 56].tolist() == [0, 0, 0]
 
     def test_without_pillow_the_remedy_is_named(self, monkeypatch):
-        monkeypatch.setattr(pictures.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(view.importlib.util, "find_spec", lambda name: None)
         with pytest.raises(MissingDependencyError, match="pip install pillow"):
-            pictures.fitted(np.zeros((8, 8, 3), np.uint8), 4)
+            view.fitted(np.zeros((8, 8, 3), np.uint8), 4)
 
 
 class TestStatus:

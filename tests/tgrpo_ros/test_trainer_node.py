@@ -122,7 +122,7 @@ def test_child_stops_when_the_node_is_killed(start, wait, tmp_path):
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [
-        ("train_args:=\"it's\"", "train_args"),
+        ('train_args:="it\'s"', "train_args"),
         ("seed:=-5", "seed"),
         ("iterations:=many", "iterations"),
     ],

@@ -27,14 +27,17 @@ def soft_labels(bins: int, sigma: float) -> Tensor:
     return (-0.5 * ((places[:, None] - places) / sigma) ** 2).softmax(-1)
 
 
-def loss(logits: Tensor, targets: Tensor, labels: Tensor) -> Tensor:
+def loss(logits: Tensor, targets: Tensor, labels: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean cross-entropy per token [nat].
 
     Args:
         logits: ``(B, K, A, V)``.
         targets: Bins of the demonstrated actions ``(B, K, A)``.
         labels: From :func:`soft_labels`, ``(V, V)``.
+        mask: True for the actions that were demonstrated ``(B, K)``; all of them by default.
     """
+    if mask is not None:
+        logits, targets = logits[mask], targets[mask]
     return functional.cross_entropy(logits.flatten(0, -2), labels[targets.flatten()])
 
 

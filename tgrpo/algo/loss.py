@@ -36,7 +36,7 @@ class Objective:
     """Estimate of KL(old || new) for each action or token, following the ratio level [nat]."""
 
 
-def clipped_objective(
+def clipped_objective(  # noqa: PLR0913  (one argument for each quantity of the equation)
     log_probs: Tensor,
     old_log_probs: Tensor,
     advantages: Tensor,
@@ -46,6 +46,7 @@ def clipped_objective(
     clip_high: float = 0.2,
     mask: Tensor | None = None,
     weights: Tensor | None = None,
+    importance: Tensor | None = None,
 ) -> Objective:
     """Computes ``-mean(min(rho * A, clip(rho, 1 - clip_low, 1 + clip_high) * A))``.
 
@@ -58,6 +59,7 @@ def clipped_objective(
         clip_high: How far a ratio may rise above 1.
         mask: True for the actions of each chunk that were executed ``(B, K)``; all of them by default.
         weights: Share of each decision ``(B,)``, see :func:`trajectory_weights`; ``1 / B`` by default.
+        importance: Factor of each ratio's surrogate, from :func:`truncated_importance`; 1 by default.
 
     Raises:
         ValueError: A shape does not fit.
@@ -71,7 +73,10 @@ def clipped_objective(
     ratio = log_ratio.exp()
     gain = advantages.float()[:, None, None]
     free, clipped = ratio * gain, ratio.clamp(1.0 - clip_low, 1.0 + clip_high) * gain
-    surrogate = torch.minimum(free, clipped).mean(dim=-1)
+    surrogate = torch.minimum(free, clipped)
+    if importance is not None:
+        surrogate = surrogate * importance
+    surrogate = surrogate.mean(dim=-1)
     with torch.no_grad():
         count = executed.sum().clamp(min=1)
         clip_fraction = ((clipped < free) & executed).sum() / count
@@ -79,6 +84,28 @@ def clipped_objective(
         ratio_max = torch.where(executed, ratio, 0.0).max()
     loss = -trajectory_mean(surrogate, mask, weights)
     return Objective(loss, clip_fraction, ratio_max, approx_kl)
+
+
+def truncated_importance(log_probs: Tensor, acted: Tensor, *, level: RatioLevel, cap: float) -> Tensor:
+    """Weights that make up for rollouts whose probabilities were computed in another way than the update's.
+
+    What acted is not exactly what is updated where rollouts round differently. The ratio of both, cut off at a cap so
+    that its variance stays bounded (truncated importance sampling), times the surrogate, is the surrogate of what is
+    updated.
+
+    Args:
+        log_probs: Of each executed token as the update computes it, before its first step ``(B, K, A)`` [nat].
+        acted: As the rollout computed it ``(B, K, A)`` [nat].
+        level: What one ratio covers.
+        cap: Largest weight.
+
+    Returns:
+        ``(B, K, A)``, or ``(B, K, 1)`` for whole actions, without gradients.
+    """
+    log_ratio = (log_probs - acted).detach().float()
+    if level == "action":
+        log_ratio = log_ratio.sum(dim=-1, keepdim=True)
+    return log_ratio.clamp(max=MAX_LOG_RATIO).exp().clamp(max=cap)
 
 
 def trajectory_mean(values: Tensor, mask: Tensor | None = None, weights: Tensor | None = None) -> Tensor:

@@ -23,11 +23,12 @@ class Policy(Protocol):
     def spec(self) -> PolicySpec:
         """Conventions of the actions and observations."""
 
-    def reset(self, seeds: Sequence[int]) -> None:
-        """Starts one episode for each row of the batches that follow.
+    def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
+        """Starts one episode for each row of the batches that follow, or continues one that another process began.
 
         Args:
             seeds: Seed of each row's sampling; the same seed gives the same episode in any batch.
+            decisions: How often each row has been decided already; 0 by default.
         """
 
     def act(

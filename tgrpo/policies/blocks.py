@@ -8,17 +8,23 @@ log-probability is compared with one that was computed in a larger batch.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 ROWS = 4
 """Rows of a block: what the kernels of x86 processors take at once, or a multiple of it."""
 
 
-def whole(rows: Tensor) -> Tensor:
-    """Row numbers ``(B,)`` with the last one repeated up to whole blocks; the results' first ``B`` rows are the answer.
+def whole(rows: Tensor, block: int = ROWS) -> Tensor:
+    """Rows ``(B, ...)`` with the last one repeated up to whole blocks; the results' first ``B`` rows are the answer.
 
     Example:
         >>> whole(torch.tensor([5, 7, 2]))
         tensor([5, 7, 2, 2])
     """
-    return torch.cat([rows, rows[-1:].expand(-len(rows) % ROWS)])
+    return torch.cat([rows, rows[-1:].expand(-len(rows) % block, *rows.shape[1:])])
+
+
+def linear(layer: nn.Module, rows: Tensor) -> Tensor:
+    """A linear layer of few rows ``(B, E)``, applied to whole blocks of them."""
+    result: Tensor = layer(whole(rows))[: len(rows)]
+    return result

@@ -6,24 +6,23 @@ checked.
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from transformers.cache_utils import DynamicCache
+from torch.nn import functional
 
-from tgrpo.errors import CheckpointError
 from tgrpo.policies.vla import prompts
-from tgrpo.policies.vla.decision import DIMS, Chosen, choose, chosen_with, drawn
+from tgrpo.policies.vla.decision import DIMS, Chosen, choose, drawn, temperatures_of
+from tgrpo.policies.vla.engine import Engine
 from tgrpo.policies.vla.folder import HEADS, Folder, Loading, checked_pictures
-from tgrpo.policies.vla.pictures import SIZE
+from tgrpo.policies.vla.pictures import example_pictures
 from tgrpo.policies.vla.prompts import Prompts
+from tgrpo.policies.vla.trunk import Trunk, additive
 from tgrpo.types import FloatArray
-
-ROUNDING = {torch.float32: 1e-3}
-"""Largest difference that logits with and without cache may have by rounding; 1 in half precision."""
 
 
 class OpenVLA:
@@ -146,20 +145,38 @@ class OpenVLA:
             SettingsError: The temperature is too low to sample.
         """
         ids, seen = prompts.padded(prompt_ids, prompt_mask)
+        pixels = checked_pictures(pixel_values, len(ids), self.num_images)
         quantiles = drawn(quantiles, len(ids), self.chunk)
-        features = self.network.see(checked_pictures(pixel_values, len(ids), self.num_images))
-        context = self.network.context(ids, seen, [self.network.project(features)])
-        cache = DynamicCache(config=self.network.language_model.config)
-        hidden = context.last(self.network.think(context, cache=cache))
-        logits: list[Tensor] = []
-        chosen: list[Tensor] = []
+        bins, logits, log_probs = self.engine(ids, seen, pixels, quantiles, temperatures_of(temperature, len(ids)))
+        return Chosen(bins, logits, log_probs if temperature else None)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What decides; made when it is first needed."""
+        return Engine(self.network, self._decide)
+
+    def _decide(
+        self, trunk: Trunk, ids: Tensor, seen: Tensor, pixels: Tensor, quantiles: Tensor, temperatures: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Bins ``(B, 1, A)``, logits ``(B, 1, A, V)`` and log-probabilities ``(B, 1, A)``, one token after another."""
+        network = self.network
+        quantiles, temperatures = quantiles.to(network.device), temperatures.to(network.device)
+        context = network.context(ids, seen, [network.project(network.see(pixels))])
+        rows, length = context.seen.shape
+        cache = trunk.cache(rows, length + DIMS - 1)
+        # Padding lies behind the prompt, where causal attention does not look; later tokens do, so they need a mask.
+        hidden = context.last(trunk(context.embeddings, context.places, None, cache))
+        mask = additive(functional.pad(context.seen, (0, DIMS - 1), value=True), network.dtype)
+        decided: list[tuple[Tensor, ...]] = []
         for place in range(DIMS):
             if place:
-                token = prompts.ids_of(chosen[-1][:, :, 0])
-                hidden = self.network.step(token, context, place - 1, cache)
-            logits.append(self.network.action_scores(hidden).flip(-1)[:, :, None])
-            chosen.append(choose(logits[-1], temperature, quantiles[:, :, place : place + 1]))
-        return chosen_with(torch.cat(logits, 2), torch.cat(chosen, 2), temperature)
+                token = network.embed(prompts.ids_of(decided[-1][0][:, :, 0]))
+                end = length + place
+                hidden = trunk(token, context.lengths[:, None] + place - 1, mask[..., :end], cache, end - 1)
+            logits = network.action_scores(hidden).flip(-1)[:, :, None]
+            bins, log_probs = choose(logits, temperatures, quantiles[:, :, place : place + 1])
+            decided.append((bins, logits, log_probs))
+        return tuple(torch.cat(part, 2) for part in zip(*decided, strict=True))
 
     def generate(self, prompt_ids: Prompts, pixel_values: Tensor, temperature: float = 0.0) -> Tensor:
         """Ids of the seven action tokens ``(B, A)``, only ever among the 256 that stand for actions.
@@ -192,21 +209,14 @@ class OpenVLA:
     def check_cache(self) -> None:
         """Compares what a batch of ragged prompts decides with a cache with single passes without one.
 
-        A wrong cache or mask changes actions while teacher forcing stays right, so nothing else would notice.
-
         Raises:
             CheckpointError: They differ by more than rounding.
         """
-        known = list(prompts.KNOWN_IDS)
-        rows = [known, known[:5] + known[9:]]
-        pixels = torch.rand(2, 6, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 4 - 2
-        cached = self.sample(rows, pixels)
+        cached = self.sample(prompts.CHECKED, pixels := example_pictures(len(prompts.CHECKED), 1))
         ids = prompts.ids_of(cached.bins[:, 0])
         with torch.no_grad():
-            alone = [self.action_logits([rows[i]], pixels[i : i + 1], ids[i : i + 1])[0] for i in range(len(rows))]
-        error = float((torch.stack(alone).flip(-1) - cached.logits[:, 0]).abs().max())
-        if not error <= ROUNDING.get(self.network.dtype, 1.0):
-            raise CheckpointError(
-                f"{self.folder.path}: logits with and without cache differ by {error:.3g}: the installed transformers "
-                "does not decode correctly. Install the version in requirements/."
-            )
+            alone = [
+                self.action_logits([prompt], pixels[row : row + 1], ids[row : row + 1])[0]
+                for row, prompt in enumerate(prompts.CHECKED)
+            ]
+        self.folder.check_engine(cached.logits[:, 0], torch.stack(alone).flip(-1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, TypeAlias, TypeVar
 
@@ -12,11 +13,15 @@ from torch import Tensor
 
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError, UnknownNameError
 from tgrpo.policies.vla import prompts, weights
-from tgrpo.policies.vla.decision import Chosen, choose, chosen_with, drawn
+from tgrpo.policies.vla.decision import Chosen, choose, drawn, temperatures_of
+from tgrpo.policies.vla.engine import Engine
 from tgrpo.policies.vla.folder import HEADS, Folder, Loading, checked_pictures
 from tgrpo.policies.vla.heads import CHUNK, DIMS, PROPRIO, ActionHead, ProprioProjector
+from tgrpo.policies.vla.network import Context
+from tgrpo.policies.vla.pictures import example_pictures
 from tgrpo.policies.vla.prompts import STOP_ID, Prompts
 from tgrpo.policies.vla.statistics import OFT_EPSILON
+from tgrpo.policies.vla.trunk import Trunk, additive
 from tgrpo.types import FloatArray
 
 Head: TypeAlias = Literal["discrete", "l1"]
@@ -69,6 +74,7 @@ class OpenVLAOFT:
         *,
         dtype: torch.dtype | None = None,
         device: str = "cpu",
+        check: bool = True,
     ) -> OpenVLAOFT:
         """Loads an official folder; nothing in it tells how it was trained, so the options must be those of training.
 
@@ -84,9 +90,10 @@ class OpenVLAOFT:
             vit_heads: Attention heads of both towers.
             dtype: Of the weights; None keeps the stored one.
             device: Where they go.
+            check: Compare the engine with a single pass once, which costs a few forward passes.
 
         Raises:
-            CheckpointError: Something is missing, damaged or unknown; the message names it.
+            CheckpointError: Something is missing, damaged or unknown, or a check failed; the message names it.
             SettingsError: The options are none.
         """
         if head not in ("discrete", "l1"):
@@ -102,6 +109,8 @@ class OpenVLAOFT:
             result._action_head = _filled(ActionHead, width, _component(place, "action_head"), loading)
         if proprio:
             result._proprio = _filled(ProprioProjector, width, _component(place, "proprio_projector"), loading)
+        if check:
+            result.check_engine()
         return result
 
     @property
@@ -162,6 +171,15 @@ class OpenVLAOFT:
 
     def think(self, ids: Tensor, seen: Tensor, features: Tensor, proprio: Tensor | None) -> Tensor:
         """As :meth:`chunk_hidden`, from padded prompts ``(B, P)`` and vision features."""
+        context, whole = self._sequence(ids, seen, features, proprio)
+        return _deciding(context, self.network.think(whole, bidirectional=True))
+
+    def _sequence(self, ids: Tensor, seen: Tensor, features: Tensor, proprio: Tensor | None) -> tuple[Context, Context]:
+        """What the actions follow, and the whole sequence.
+
+        Raises:
+            PolicyError: Proprioception is missing, or no input.
+        """
         network, rows = self.network, len(ids)
         tokens = [network.project(features)]
         if (self._proprio is None) != (proprio is None):
@@ -174,11 +192,49 @@ class OpenVLAOFT:
         tail = [context.embeddings.new_zeros(rows, CHUNK * DIMS, context.embeddings.shape[-1])]
         if self._stop:
             tail.append(self._stop_token(rows))
-        hidden = network.think(context.followed_by(torch.cat(tail, 1)), bidirectional=True)
-        length = context.seen.shape[1]
-        # As in a causal model, what decides a token lies one place before it.
-        behind = hidden[:, length : length + CHUNK * DIMS - 1]
-        return torch.cat([context.last(hidden[:, :length]), behind], 1)
+        return context, context.followed_by(torch.cat(tail, 1))
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What decides; made when it is first needed."""
+        return Engine(self.network, self._decide)
+
+    def _decide(self, trunk: Trunk, ids: Tensor, seen: Tensor, pixels: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        """The numbers ``(B, K, A)`` of the ``l1`` head; or bins, logits ``(B, K, A, V)`` and log-probabilities.
+
+        Args:
+            trunk: The language model.
+            ids: Prompts ``(B, P)``.
+            seen: Their mask.
+            pixels: Pictures.
+            others: Quantiles ``(B, K, A)``, temperatures ``(B,)`` and, if it is an input, proprioception ``(B, 8)``.
+        """
+        quantiles, temperatures, *state = (value.to(self.network.device) for value in others)
+        features = self.see(ids, seen, pixels)
+        context, whole = self._sequence(ids, seen, features, state[0] if state else None)
+        mask = additive(whole.seen, self.network.dtype)
+        hidden = _deciding(context, trunk(whole.embeddings, whole.places, mask))
+        if self._action_head is not None:
+            return (self._action_head(hidden),)
+        logits = self.scores(hidden).flip(-1)
+        bins, log_probs = choose(logits, temperatures, quantiles)
+        return bins, logits, log_probs
+
+    def _ask(
+        self,
+        prompt_ids: Prompts,
+        pixel_values: Tensor,
+        proprio: ArrayLike | Tensor | None,
+        prompt_mask: Tensor | None,
+        temperature: float = 0.0,
+        quantiles: Tensor | None = None,
+    ) -> tuple[Tensor, ...]:
+        """What :meth:`_decide` gives, from the arguments of :meth:`sample`."""
+        ids, seen = prompts.padded(prompt_ids, prompt_mask)
+        pixels = checked_pictures(pixel_values, len(ids), self.num_images)
+        state = [] if proprio is None else [torch.as_tensor(proprio, dtype=torch.float32)]
+        uniform = drawn(quantiles, len(ids), CHUNK)
+        return self.engine(ids, seen, pixels, uniform, temperatures_of(temperature, len(ids)), *state)
 
     def scores(self, hidden: Tensor) -> Tensor:
         """Logits of the 256 action ids, in their order: ``(B, K * A, E)`` to ``(B, K, A, V)``."""
@@ -221,9 +277,8 @@ class OpenVLAOFT:
         """
         if self._action_head is not None:
             raise SettingsError("the head 'l1' has no probabilities to sample from; load with head='discrete'.")
-        logits = self.action_logits(prompt_ids, pixel_values, proprio, prompt_mask).flip(-1)
-        bins = choose(logits, temperature, drawn(quantiles, len(logits), CHUNK))
-        return chosen_with(logits, bins, temperature)
+        decided = self._ask(prompt_ids, pixel_values, proprio, prompt_mask, temperature, quantiles)
+        return Chosen(decided[0], decided[1], decided[2] if temperature else None)
 
     @torch.no_grad()
     def regress(
@@ -240,7 +295,7 @@ class OpenVLAOFT:
         """
         if self._action_head is None:
             raise SettingsError("the head 'discrete' has tokens, not numbers; load with head='l1'.")
-        values = self._action_head(self.chunk_hidden(prompt_ids, pixel_values, proprio, prompt_mask))
+        [values] = self._ask(prompt_ids, pixel_values, proprio, prompt_mask)
         return np.asarray(values.double().cpu().numpy(), np.float64)
 
     def predict(
@@ -284,8 +339,38 @@ class OpenVLAOFT:
             raise CheckpointError(f"{self.folder.path}: dataset_statistics.json says nothing about proprioception.")
         return ranges.shrink(proprio)
 
+    def check_engine(self) -> None:
+        """Compares the chunks of a batch of ragged prompts with those of single passes.
+
+        Raises:
+            CheckpointError: They differ by more than rounding.
+        """
+        rows = len(prompts.CHECKED)
+        pixels = example_pictures(rows, self.num_images)
+        state = torch.zeros(rows, PROPRIO) if self.uses_proprio else None
+        decided = self._ask(prompts.CHECKED, pixels, state, None)
+        with torch.no_grad():
+            hidden = torch.cat(
+                [
+                    self.chunk_hidden([prompt], pixels[row : row + 1], None if state is None else state[row : row + 1])
+                    for row, prompt in enumerate(prompts.CHECKED)
+                ]
+            )
+            if self._action_head is None:
+                self.folder.check_engine(decided[1], self.scores(hidden).flip(-1))
+            else:
+                self.folder.check_engine(decided[0], self._action_head(hidden))
+
     def _stop_token(self, rows: int) -> Tensor:
-        return self.network.embed(torch.full((rows, 1), STOP_ID))
+        return self.network.embed(torch.full((rows, 1), STOP_ID, device=self.network.device))
+
+
+def _deciding(context: Context, hidden: Tensor) -> Tensor:
+    """What decides the chunk ``(B, K * A, E)`` of the hidden states of a whole sequence ``(B, S, E)``."""
+    length = context.seen.shape[1]
+    # As in a causal model, what decides a token lies one place before it.
+    behind = hidden[:, length : length + CHUNK * DIMS - 1]
+    return torch.cat([context.last(hidden[:, :length]), behind], 1)
 
 
 def _component(folder: Path, name: str) -> Path:

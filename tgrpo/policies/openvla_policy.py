@@ -21,7 +21,8 @@ from tgrpo.policies.streams import Exploration, Streams
 from tgrpo.policies.vla import prompts
 from tgrpo.policies.vla.config import choose_key
 from tgrpo.policies.vla.decision import DIMS
-from tgrpo.policies.vla.pictures import evaluation_view
+from tgrpo.policies.vla.heads import PROPRIO
+from tgrpo.policies.vla.pictures import SIZE, evaluation_view
 from tgrpo.policies.vla.settings import ADAPTER, DESCRIPTION, AdapterSettings, VlaSettings
 from tgrpo.policies.vla.statistics import gripper_to_libero
 from tgrpo.settings import from_builtins, to_builtins
@@ -43,10 +44,12 @@ class VlaPolicy:
         exploration: How the tokens of a sampled chunk hang together.
         lora_targets: Names of the linear layers that get an adapter: those of the language model.
         merges: Adapters stay beside their layers, so that a checkpoint is small and the base is never copied.
+        micro_batch: Fits beside the 7B on a card of 80 GB.
     """
 
     lora_targets = r"language_model\.model\.layers\..*_proj"
     merges = False
+    micro_batch = 32
 
     def __init__(self, vla: OpenVLA | OpenVLAOFT, settings: VlaSettings) -> None:
         """Puts a policy around a model.
@@ -78,13 +81,18 @@ class VlaPolicy:
         return PolicySpec(observation=observation, chunk=vla.chunk)
 
     @property
+    def drifts(self) -> bool:
+        """Whether rollouts round differently than updates: in half precision; see :class:`Trainable`."""
+        return self.model.dtype != torch.float32
+
+    @property
     def normalisation(self) -> str:
         """Name of the statistics that actions and proprioception are scaled with."""
         return choose_key(dict(self.vla.folder.statistics), self.settings.key)
 
-    def reset(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
         """Starts one episode for each row, with its own stream of random numbers."""
-        self._streams.reset(seeds)
+        self._streams.reset(seeds, decisions)
 
     @torch.no_grad()
     def act(
@@ -94,7 +102,7 @@ class VlaPolicy:
         wanted = range(len(observations)) if rows is None else rows
         self._streams.check(wanted)
         pictures, ids, seen, proprio = self.collate(observations)
-        pixels = self.vla.preprocess(pictures)
+        pixels = self.vla.preprocess(pictures.to(self.model.device))
         if isinstance(self.vla, OpenVLAOFT) and self.vla.head == "l1":
             if temperature:
                 raise SettingsError(f"temperature {temperature}: the head 'l1' cannot sample; use 0.")
@@ -110,6 +118,20 @@ class VlaPolicy:
         log_probs = [None] * len(bins) if chosen.log_probs is None else list(chosen.log_probs.cpu().numpy())
         actions = self._actions(prompts.values_of(bins))
         return [ActionChunk(*parts) for parts in zip(actions, bins, log_probs, strict=True)]
+
+    def warm_up(self, most: int) -> None:
+        """Decides batches of every size up to ``most`` once, so that none has to be recorded while a robot waits."""
+        vla = self.vla
+        for length in (2 * prompts.PROMPT_STEP, 3 * prompts.PROMPT_STEP):
+            prompt = [*prompts.KNOWN_IDS, *[prompts.SPACE_ID] * (length - len(prompts.KNOWN_IDS))]
+            # The largest first: the others fit into its memory.
+            for rows in [size for size in reversed(vla.engine.rows) if size <= most]:
+                pixels = torch.zeros(rows, 6 * vla.num_images, SIZE, SIZE)
+                if isinstance(vla, OpenVLAOFT):
+                    state = np.zeros((rows, PROPRIO)) if vla.uses_proprio else None
+                    (vla.regress if vla.head == "l1" else vla.sample)([prompt] * rows, pixels, state)
+                else:
+                    vla.sample([prompt] * rows, pixels)
 
     def collate(self, observations: Sequence[Observation]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Tensors of a batch.
@@ -143,7 +165,7 @@ class VlaPolicy:
     def see(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Vision features of a batch ``(B, I * 256, F)``."""
         pictures, ids, seen, _ = inputs
-        pixels = self.vla.preprocess(pictures)
+        pixels = self.vla.preprocess(pictures.to(self.model.device))
         return self.vla.see(ids, seen, pixels) if isinstance(self.vla, OpenVLAOFT) else self.model.see(pixels)
 
     def logits(

@@ -48,9 +48,12 @@ class RandomPolicy:
         """Conventions of the actions and observations."""
         return self._spec
 
-    def reset(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
         """Starts one episode for each row, with its own stream of random numbers."""
         self._streams = [np.random.default_rng(seed) for seed in seeds]
+        for stream, made in zip(self._streams, decisions or (), strict=False):
+            for _ in range(made):
+                self._draw(stream)
 
     def act(
         self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
@@ -76,9 +79,12 @@ class RandomPolicy:
         if temperature == 0.0:
             rest = bins.encode(np.zeros(shape), self._spec.bins)
             return ActionChunk(bins.decode(rest, self._spec.bins), rest)
-        chosen = self._streams[row].integers(0, self._spec.bins, shape)
+        chosen = self._draw(self._streams[row])
         log_probs = np.full(shape, -np.log(self._spec.bins), np.float32)
         return ActionChunk(bins.decode(chosen, self._spec.bins), chosen, log_probs)
+
+    def _draw(self, stream: np.random.Generator) -> NDArray[np.int64]:
+        return stream.integers(0, self._spec.bins, (self._spec.chunk, self._spec.action.dims))
 
 
 class ReplayPolicy:
@@ -108,9 +114,9 @@ class ReplayPolicy:
         """Conventions of the actions and observations."""
         return self._spec
 
-    def reset(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
         """Starts the recording anew in each row."""
-        self._next = [0 for _ in seeds]
+        self._next = [made * self._spec.chunk for made in decisions or [0] * len(seeds)]
 
     def act(
         self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None

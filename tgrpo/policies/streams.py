@@ -20,10 +20,12 @@ class Streams:
 
     def __init__(self) -> None:
         self._streams: list[np.random.Generator] = []
+        self._behind: list[int] = []
 
-    def reset(self, seeds: Sequence[int]) -> None:
-        """Starts one stream for each row."""
+    def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
+        """Starts one stream for each row, where it stood after so many decisions."""
         self._streams = [np.random.default_rng(seed) for seed in seeds]
+        self._behind = [0] * len(seeds) if decisions is None else list(decisions)
 
     def check(self, rows: Sequence[int]) -> None:
         """Refuses rows that were not started.
@@ -42,5 +44,8 @@ class Streams:
         """
         self.check(rows)
         drawn = 1 if exploration == "chunk" else chunk
+        for row in rows:
+            self._streams[row].random((self._behind[row], drawn, dims))
+            self._behind[row] = 0
         numbers = np.stack([self._streams[row].random((drawn, dims)) for row in rows])
         return torch.from_numpy(np.broadcast_to(numbers, (len(rows), chunk, dims)).copy())

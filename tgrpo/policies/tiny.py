@@ -46,10 +46,14 @@ class TinyPolicy:
             at most once.
         lora_targets: Names of the linear layers that get an adapter.
         merges: Exported policies have their adapters merged.
+        drifts: Rollouts compute exactly what updates do.
+        micro_batch: A minibatch always fits into memory.
     """
 
     lora_targets = LORA_TARGETS
     merges = True
+    drifts = False
+    micro_batch = 0
 
     def __init__(self, model: TinyModel, exploration: Exploration = "token") -> None:
         self.model = model.eval()
@@ -61,21 +65,21 @@ class TinyPolicy:
         """Conventions of the actions and observations."""
         return self.model.config.spec
 
-    def reset(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
         """Starts one episode for each row, with its own stream of random numbers."""
-        self._streams.reset(seeds)
+        self._streams.reset(seeds, decisions)
 
     @torch.no_grad()
     def act(
         self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
     ) -> list[ActionChunk]:
         """Decides one chunk for each observation; see :class:`tgrpo.policies.base.Policy`."""
-        inputs = self.collate(observations)
+        # A convolution of a single picture takes another path, so there are always two.
+        inputs = (blocks.whole(part, 2) for part in self.collate(observations))
+        logits = self.model(*inputs)[: len(observations)]
         if temperature == 0.0:
-            chosen, log_probs = self.model(*inputs).argmax(-1), [None] * len(observations)
+            chosen, log_probs = logits.argmax(-1), [None] * len(observations)
         else:
-            rows_of_blocks = blocks.whole(torch.arange(len(observations)))
-            logits = self.model(*(part[rows_of_blocks] for part in inputs))[: len(observations)]
             everything = tokens.log_probs_of_bins(logits, temperature)
             wanted = range(len(observations)) if rows is None else rows
             chunk, dims = self.spec.chunk, self.spec.action.dims

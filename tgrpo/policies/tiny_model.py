@@ -14,6 +14,7 @@ from torch.nn import functional
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaModel
 
+from tgrpo.policies import blocks
 from tgrpo.policies.prompt import VOCABULARY
 from tgrpo.settings import Strict
 from tgrpo.spec import ObservationSpec, PolicySpec
@@ -95,12 +96,12 @@ class KeypointEncoder(nn.Module):
 
     def forward(self, pictures: Tensor, language: Tensor) -> Tensor:
         """Pictures ``(B, 3, H, W)`` in ``[-1, 1]`` and language ``(B, E)`` to vision tokens ``(B, tokens, E)``."""
-        scale, shift = self.film(language)[..., None, None].chunk(2, 1)
+        scale, shift = blocks.linear(self.film, language)[..., None, None].chunk(2, 1)
         x = functional.silu(self.down(self.stem(pictures)) * (1 + scale) + shift)
         heat = (self.heat(self.body(x)) * self.sharpness).flatten(2).softmax(-1)
         peak = heat.amax(-1).sqrt()
         points = torch.cat([(heat * self.xs).sum(-1), (heat * self.ys).sum(-1), peak], -1)
-        return cast(Tensor, self.project(points).unflatten(1, (self.tokens, -1)))
+        return cast(Tensor, blocks.linear(self.project, points).unflatten(1, (self.tokens, -1)))
 
 
 class TinyModel(nn.Module):
@@ -145,7 +146,7 @@ class TinyModel(nn.Module):
     def decide(self, vision: Tensor, prompt: Tensor, proprio: Tensor) -> Tensor:
         """Vision tokens, prompt ids ``(B, P)`` and proprioception ``(B, 8)`` to logits ``(B, K, A, V)``."""
         spec = self.config.spec
-        body = self.proprio((body_features(proprio) - self.body_mean) / self.body_std)[:, None]
+        body = blocks.linear(self.proprio, (body_features(proprio) - self.body_mean) / self.body_std)[:, None]
         queries = self.queries.expand(len(prompt), -1, -1)
         sequence = torch.cat([self.words(prompt), vision + self.places, body, queries], 1)
         seen = functional.pad(prompt > 0, (0, sequence.shape[1] - prompt.shape[1]), value=True)

@@ -14,16 +14,30 @@ LOWEST_TEMPERATURE = 0.05
 """Below this, sampling is as good as greedy and the ratio of new to old probabilities explodes."""
 
 
-def log_probs_of_bins(logits: Tensor, temperature: float) -> Tensor:
+def check_temperature(temperature: float) -> None:
+    """Refuses a temperature that nothing could be learned from.
+
+    Raises:
+        SettingsError: It is below :data:`LOWEST_TEMPERATURE`.
+    """
+    if not temperature >= LOWEST_TEMPERATURE:
+        raise SettingsError(
+            f"temperature {temperature} is too low for training; use at least {LOWEST_TEMPERATURE}, or 0 for greedy."
+        )
+
+
+def log_probs_of_bins(logits: Tensor, temperature: float | Tensor) -> Tensor:
     """Log-probability of every bin, ``(..., V)``, at the temperature that is also used for sampling.
+
+    Args:
+        logits: ``(..., V)``.
+        temperature: One for all, or a tensor that has been checked and fits.
 
     Raises:
         SettingsError: The temperature is below :data:`LOWEST_TEMPERATURE`.
     """
-    if temperature < LOWEST_TEMPERATURE:
-        raise SettingsError(
-            f"temperature {temperature} is too low for training; use at least {LOWEST_TEMPERATURE}, or 0 for greedy."
-        )
+    if not isinstance(temperature, Tensor):
+        check_temperature(temperature)
     return (logits.float() / temperature).log_softmax(-1)
 
 

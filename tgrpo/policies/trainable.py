@@ -25,13 +25,19 @@ class Trainable(Policy, Protocol):
         lora_targets: Regular expression of the names of the linear layers that get an adapter.
         merges: Whether an exported policy has its adapters merged into its weights. Training then computes with merged
             weights, too; otherwise adapters stay beside their layers in both, and the base is never copied.
+        micro_batch: Decisions whose activations fit into memory at a time; 0 if that is no matter.
         exploration: How the tokens of a sampled chunk hang together.
     """
 
     model: nn.Module
     lora_targets: str
     merges: bool
+    micro_batch: int
     exploration: Exploration
+
+    @property
+    def drifts(self) -> bool:
+        """Whether rollouts may round differently than updates, so that their log-probabilities differ."""
 
     def prepare_training(self) -> None:
         """Gets ready for gradients.

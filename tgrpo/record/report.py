@@ -38,6 +38,7 @@ _CURVES = (
     ("entropy", "Entropy", "of the sampled actions; a fall to zero ends exploration [nat]"),
     ("clip_fraction", "Clip fraction", "share of the ratios that the objective clipped"),
     ("ratio_max", "Largest ratio", "new over old probability of an action"),
+    ("reproduction_mean", "Rollout against update", "mean difference of their log-probabilities, by rounding [nat]"),
     ("grad_norm", "Gradient norm", "before clipping"),
     ("loss", "Loss", "of the clipped objective; need not fall"),
     ("groups_skipped", "Groups without signal", "all rollouts of the group had equal returns"),

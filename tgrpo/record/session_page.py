@@ -180,13 +180,9 @@ def _e_path(one: Mapping[str, Any], threshold: float) -> Markup:
     if one["paired"]:
         series.append(Series("worse", x, [1.0, *one["e_worse"]], 1))
     # Below this an e-value says nothing more; the axis would only get longer.
-    floored = [
-        Series(item.name, item.x, [max(1e-3, value or 0.0) for value in item.y], item.colour) for item in series
-    ]
+    floored = [Series(item.name, item.x, [max(1e-3, value or 0.0) for value in item.y], item.colour) for item in series]
     label = f"e-values of {one['policy']} against {one['baseline']}"
-    chart = charts.line_chart(
-        floored, log=True, label=label, x_name="pair", smoothed=False, width=430, height=210
-    )
+    chart = charts.line_chart(floored, log=True, label=label, x_name="pair", smoothed=False, width=430, height=210)
     return Markup(chart)
 
 

@@ -31,6 +31,22 @@ class StepReward:
     """Level and shaping, ``[0, 1]``; 1 at success."""
 
 
+@dataclass(frozen=True)
+class MachineState:
+    """Where a machine stands; any machine of the same stage file continues from it."""
+
+    steps: int
+    """Control steps that were paid for."""
+    paid: float
+    """Sum of levels and shaping so far."""
+    finished: bool
+    """Whether the success has been paid."""
+    heights: dict[str, float]
+    """Heights that lifts are measured from [m]."""
+    stages: tuple[tuple[int, int], ...]
+    """Present and highest stage of each sub-goal."""
+
+
 class StageMachine:
     """Follows one rollout; one machine for each environment.
 
@@ -87,6 +103,18 @@ class StageMachine:
         for subgoal in self._subgoals:
             subgoal.reached = subgoal.best = 0
             subgoal.update(quantities)
+
+    def state(self) -> MachineState:
+        """Where it stands, to continue in another process."""
+        stages = tuple((subgoal.reached, subgoal.best) for subgoal in self._subgoals)
+        return MachineState(self._steps, self._paid, self._finished, dict(self._compiler.heights), stages)
+
+    def restore(self, state: MachineState) -> None:
+        """Continues from where a machine of the same stage file stood."""
+        self._steps, self._paid, self._finished = state.steps, state.paid, state.finished
+        self._compiler.heights = dict(state.heights)
+        for subgoal, (reached, best) in zip(self._subgoals, state.stages, strict=True):
+            subgoal.reached, subgoal.best = reached, best
 
     def step(self, quantities: Quantities) -> StepReward:
         """Pays for one control step.

@@ -36,8 +36,9 @@ class Compiler:
     subgoals: tuple[SubGoal, ...]
     required: set[str] = field(default_factory=set)
     """Names of the environment's quantities that are read."""
+    heights: dict[str, float] = field(default_factory=dict)
+    """Heights that lifts are measured from [m]; part of an episode's state."""
     _lifted: dict[str, Point] = field(default_factory=dict)
-    _heights: dict[str, float] = field(default_factory=dict)
 
     def reset(self, quantities: Quantities) -> None:
         """Notes the heights that lifts are measured from.
@@ -48,7 +49,7 @@ class Compiler:
         for name in sorted(self.required):
             if name not in quantities:
                 raise UnknownNameError("quantity", name, sorted(quantities))
-        self._heights = {thing: point(quantities)[2] for thing, point in self._lifted.items()}
+        self.heights = {thing: point(quantities)[2] for thing, point in self._lifted.items()}
 
     def test(self, conditions: Conditions) -> Test:
         """Compiles alternatives of conditions; without any the test is always false.
@@ -113,7 +114,7 @@ class Compiler:
 
     def _lift(self, thing: str) -> Measure:
         point = self._lifted[thing] = self._point(thing)
-        return lambda quantities: point(quantities)[2] - self._heights[thing]
+        return lambda quantities: point(quantities)[2] - self.heights[thing]
 
     def _held(self, thing: str) -> Measure:
         choices = {subgoal.object: subgoal.held for subgoal in self.subgoals if subgoal.held}

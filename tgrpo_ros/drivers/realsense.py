@@ -82,7 +82,7 @@ class RealSense:
         self._newest: messages.Picture | None = None
         self._sequence = -1
         self._process: ChildProcess[messages.FromCamera] | None = None
-        self._closed, self._given_up = False, ""
+        self._closed, self._given_up, self._trouble = False, "", ""
         self._open(reset=False)
 
     @property
@@ -106,7 +106,7 @@ class RealSense:
             self._listen(max(0.0, until - self._clock()))
             if self._newest is not None:
                 return self._take(self._newest)
-            if self._clock() - self._heard > SILENCE:
+            if self._process is not None and self._clock() - self._heard > SILENCE:
                 self._restart(f"nothing for {SILENCE:g} s")
             if self._clock() >= until:
                 return None
@@ -122,7 +122,7 @@ class RealSense:
         if self._given_up:
             raise RobotFault(self._given_up)
         if self._process is None:
-            self._restart("it could not be opened again")
+            self._restart(self._trouble)
             return
         try:
             arrived = self._process.channel.receive(timeout)
@@ -153,7 +153,8 @@ class RealSense:
         try:
             self._open(reset=self._budget.recent > 1)
         except RobotFault as error:
-            _log.warning("camera %r: %s", self.name, error)
+            self._trouble = str(error)
+            _log.warning("%s", error)
 
     def _open(self, reset: bool) -> None:
         config = self._config
@@ -162,6 +163,7 @@ class RealSense:
             process.channel.send(
                 messages.Open(
                     serial=config.serial,
+                    file=config.file,
                     width=config.width,
                     height=config.height,
                     rate=config.rate,

@@ -17,6 +17,8 @@ class Open(Message, frozen=True):
     """The first message: which camera, and how."""
 
     serial: str
+    file: str
+    """Recording to play instead of a device; empty for a device."""
     width: int
     height: int
     rate: float

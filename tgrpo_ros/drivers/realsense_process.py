@@ -16,8 +16,10 @@ from tgrpo_ros.drivers.link import Channel, Failed, serve
 
 WAIT_MS = 700
 """How long librealsense may wait for a frame [ms]."""
-LATEST = 0.5
-"""An older stamp cannot be compared with this machine's clock; then the time of arrival counts [s]."""
+CLOCK_STEP = 0.05
+"""A wall clock that moved this much against the steady one between two frames was set [s]."""
+DOUBT = 10.0
+"""How long stamps are not believed after that: librealsense learns the new time slowly [s]."""
 PIP = "pip install 'pyrealsense2>=2.55' and apt-get install libusb-1.0-0"
 
 
@@ -48,6 +50,7 @@ def run(library: Any, wanted: messages.Open, channel: Channel[Any]) -> None:
         RuntimeError: The camera is missing or was lost.
     """
     context = library.context()
+    _played = context.load_device(wanted.file) if wanted.file else None  # gone when nobody holds it
     device = find(library, context, wanted.serial)
     if wanted.reset:
         device.hardware_reset()
@@ -55,17 +58,19 @@ def run(library: Any, wanted: messages.Open, channel: Channel[Any]) -> None:
         device = find(library, context, wanted.serial)
     pipeline, config = library.pipeline(context), library.config()
     config.enable_device(wanted.serial)
+    if wanted.file:
+        config.enable_device_from_file(wanted.file, True)
     config.enable_stream(library.stream.color, wanted.width, wanted.height, library.format.rgb8, round(wanted.rate))
     profile = pipeline.start(config)
     try:
         channel.send(settle(library, profile.get_device(), wanted))
-        sequence = 0
+        sequence, stamps = 0, Stamps()
         while True:
             picture = pipeline.wait_for_frames(WAIT_MS).get_color_frame()
             if not picture:
                 continue
             domain = str(picture.get_frame_timestamp_domain()).rpartition(".")[2]
-            stamp = captured(picture.get_timestamp() / 1000.0, domain, time.time(), time.monotonic())
+            stamp = stamps.captured(picture.get_timestamp() / 1000.0, domain, time.time(), time.monotonic())
             image = np.asarray(picture.get_data())
             channel.send(
                 messages.Picture(
@@ -102,8 +107,9 @@ def settle(library: Any, device: Any, wanted: messages.Open) -> messages.Opened:
     """
     sensor = colour_sensor(library, device)
     option = library.option
-    if sensor.supports(option.frames_queue_size):
-        sensor.set_option(option.frames_queue_size, 1)
+    queue = option.frames_queue_size
+    if sensor.supports(queue) and not sensor.is_option_read_only(queue):
+        sensor.set_option(queue, 1)
     read: dict[str, float] = {}
     for name, value in (
         ("enable_auto_exposure", 0.0),
@@ -140,20 +146,34 @@ def colour_sensor(library: Any, device: Any) -> Any:
     raise RuntimeError(f"no colour sensor among: {', '.join(names)}")
 
 
-def captured(stamp: float, domain: str, wall: float, steady: float) -> float:
-    """When a picture was taken, on the steady clock.
+class Stamps:
+    """Moves stamps of frames from the wall clock to the steady clock.
 
-    The wall clock is only read at this instant, to learn how old the stamp is; a clock that is set between two frames
-    spoils at most one age, and an age that cannot be is not believed.
-
-    Args:
-        stamp: Of the frame, in its domain [s].
-        domain: ``global_time`` and ``system_time`` are the wall clock of this machine.
-        wall: The wall clock now [s].
-        steady: The steady clock now [s].
+    The wall clock is read only to learn how old a stamp is. Whoever sets it makes every stamp wrong for a while, so then
+    the time of arrival counts; otherwise an old stamp is an old picture, however old.
     """
-    age = wall - stamp if domain in ("global_time", "system_time") else 0.0
-    return steady - age if 0.0 <= age <= LATEST else steady
+
+    def __init__(self) -> None:
+        """Has seen no frame."""
+        self._offset: float | None = None
+        self._doubt = float("-inf")
+
+    def captured(self, stamp: float, domain: str, wall: float, steady: float) -> float:
+        """When a picture was taken, on the steady clock [s].
+
+        Args:
+            stamp: Of the frame, in its domain [s].
+            domain: ``global_time`` and ``system_time`` are the wall clock of this machine; others start anywhere.
+            wall: The wall clock now [s].
+            steady: The steady clock now [s].
+        """
+        offset = wall - steady
+        if self._offset is not None and abs(offset - self._offset) > CLOCK_STEP:
+            self._doubt = steady + DOUBT
+        self._offset = offset
+        if domain not in ("global_time", "system_time") or steady < self._doubt:
+            return steady
+        return stamp - offset
 
 
 if __name__ == "__main__":

@@ -152,9 +152,7 @@ class OpaqueFunction(Action):
 class GroupAction(Action):
     """Actions whose settings end with the group."""
 
-    def __init__(
-        self, actions: Iterable[Action], *, scoped: bool = True, condition: IfCondition | None = None
-    ) -> None:
+    def __init__(self, actions: Iterable[Action], *, scoped: bool = True, condition: IfCondition | None = None) -> None:
         super().__init__(condition=condition)
         self.actions, self.scoped = list(actions), scoped
 

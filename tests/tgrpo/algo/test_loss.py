@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tgrpo.algo.loss import clipped_objective, trajectory_mean, trajectory_weights
+from tgrpo.algo.loss import clipped_objective, trajectory_mean, trajectory_weights, truncated_importance
 
 
 def objective(log_ratio: float, advantage: float, level: str = "token", **options: float) -> float:
@@ -139,3 +139,21 @@ def test_silent_broadcasts_are_refused() -> None:
         clipped_objective(torch.zeros(2, 3, 7), torch.zeros(2, 1, 7), torch.zeros(2))
     with pytest.raises(ValueError, match=r"advantages \(3,\)"):
         clipped_objective(torch.zeros(2, 3, 7), torch.zeros(2, 3, 7), torch.zeros(3))
+
+
+def test_truncated_importance_by_hand():
+    own = torch.log(torch.tensor([[[0.4, 0.2], [0.1, 0.9]]]))
+    acted = torch.log(torch.tensor([[[0.2, 0.4], [0.8, 0.1]]]))
+    by_token = truncated_importance(own, acted, level="token", cap=2.0)
+    assert torch.allclose(by_token, torch.tensor([[[2.0, 0.5], [0.125, 2.0]]]))
+    by_action = truncated_importance(own, acted, level="action", cap=2.0)
+    assert torch.allclose(by_action, torch.tensor([[[1.0], [1.125]]]))
+
+
+def test_importance_scales_each_gradient():
+    log_probs = torch.zeros(1, 1, 2, requires_grad=True)
+    importance = torch.tensor([[[0.5, 2.0]]])
+    objective = clipped_objective(log_probs, torch.zeros(1, 1, 2), torch.ones(1), level="token", importance=importance)
+    objective.loss.backward()
+    assert torch.allclose(log_probs.grad, torch.tensor([[[-0.25, -1.0]]]))
+    assert float(objective.loss.detach()) == pytest.approx(-1.25)

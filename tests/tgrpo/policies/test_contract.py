@@ -73,6 +73,13 @@ def test_rows_may_drop_out_of_a_batch(policy, look):
     assert np.array_equal(late.actions, alone.actions)
 
 
+def test_a_row_continues_where_another_process_left_it(policy, look):
+    stayed = episode(policy, look, 42, (1,))
+    policy.reset([1, 42], [5, 2])
+    [moved] = policy.act([look(2)], temperature=1.0, rows=[1])
+    assert np.array_equal(moved.actions, stayed[2].actions)
+
+
 def test_greedy_needs_no_luck(policy, look):
     first, second = (episode(policy, look, seed, temperature=0.0) for seed in (1, 2))
     for mine, theirs in zip(first, second, strict=True):

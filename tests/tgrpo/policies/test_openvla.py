@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from transformers.models.llama.modeling_llama import LlamaAttention
 
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError, UnknownNameError
 from tgrpo.policies import tokens
@@ -118,23 +117,6 @@ def test_later_prompt_tokens_do_not_reach_the_patches(vla, pixels):
         with torch.no_grad():
             first.append(vla.network.think(context)[0, 1])
     assert torch.equal(*first)
-
-
-def test_a_cache_that_lies_is_noticed(official, monkeypatch):
-    """What happens with the official code on new versions of transformers: cached decoding drops the past."""
-    forward = LlamaAttention.forward
-
-    def forgetful(self, hidden_states, *args, past_key_values=None, attention_mask=None, **keywords):
-        if past_key_values is not None and hidden_states.shape[1] == 1:
-            past_key_values, attention_mask = None, attention_mask[..., -1:]
-        return forward(
-            self, hidden_states, *args, past_key_values=past_key_values, attention_mask=attention_mask, **keywords
-        )
-
-    monkeypatch.setattr(LlamaAttention, "forward", forgetful)
-    with pytest.raises(CheckpointError, match="with and without cache"):
-        OpenVLA.from_pretrained(official, HEADS)
-    OpenVLA.from_pretrained(official, HEADS, check=False)
 
 
 def test_half_precision_keeps_the_rotary_frequencies(official):

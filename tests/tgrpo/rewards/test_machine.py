@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import msgspec
@@ -20,6 +21,25 @@ def started(stages: StageFile, world: Any) -> StageMachine:
     machine = StageMachine(stages)
     machine.reset(world.quantities())
     return machine
+
+
+def test_another_machine_continues_from_the_state_of_one(block: StageFile, world: Any) -> None:
+    machine = started(block, world)
+    world.eef = [0.0, 0.0, 0.04]
+    world.contact["block"] = 1
+    machine.step(world.quantities())
+    world.carry("block", [0.0, 0.0, 0.05])
+    machine.step(world.quantities())
+
+    other = StageMachine(block)
+    other.restore(pickle.loads(pickle.dumps(machine.state())))
+    world.carry("block", [0.45, 0.0, 0.1])
+    assert other.step(world.quantities()) == machine.step(world.quantities())
+    world.placed["in(block,bin)"] = True
+    last, again = machine.step(world.quantities()), other.step(world.quantities())
+    assert last == again
+    assert last.terms["success"] > 0
+    assert other.step(world.quantities()).terms["success"] == 0
 
 
 def test_walk_through_the_stages(block: StageFile, world: Any) -> None:

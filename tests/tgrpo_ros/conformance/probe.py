@@ -1,4 +1,5 @@
 """Writes down how it was started: arguments, parameter files, environment. `--exit N` sets its exit code."""
+
 import json
 import os
 import sys

@@ -26,22 +26,31 @@ class Chosen:
     """``(B, K, A)`` at the sampling temperature [nat]; None if greedy."""
 
 
-def choose(logits: Tensor, temperature: float, quantiles: Tensor) -> Tensor:
-    """Bins ``(B, K, A)`` of logits ``(B, K, A, V)``; a temperature of 0 ignores the quantiles ``(B, K, A)``.
+def choose(logits: Tensor, temperatures: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+    """Bins and their log-probabilities, both ``(B, K, A)``.
+
+    It depends on no value, so a graphics card can record it.
+
+    Args:
+        logits: ``(B, K, A, V)``.
+        temperatures: ``(B,)``; 0 takes the most likely bins, whose log-probabilities then are those at 1.
+        quantiles: Uniform numbers ``(B, K, A)`` that samples are made of.
+    """
+    sampled = (temperatures > 0)[:, None, None]
+    everything = tokens.log_probs_of_bins(logits, torch.where(sampled, temperatures[:, None, None], 1.0)[..., None])
+    bins = torch.where(sampled, tokens.sample(everything, quantiles), logits.argmax(-1))
+    return bins, tokens.gather(everything, bins)
+
+
+def temperatures_of(temperature: float, rows: int) -> Tensor:
+    """One temperature for each row ``(B,)``, on the CPU.
 
     Raises:
-        SettingsError: The temperature is too low to sample.
+        SettingsError: It is neither 0 nor high enough to sample.
     """
-    if temperature == 0.0:
-        return logits.argmax(-1)
-    return tokens.sample(tokens.log_probs_of_bins(logits, temperature), quantiles.to(logits.device))
-
-
-def chosen_with(logits: Tensor, bins: Tensor, temperature: float) -> Chosen:
-    """What was chosen, with its log-probabilities."""
-    if temperature == 0.0:
-        return Chosen(bins, logits, None)
-    return Chosen(bins, logits, tokens.gather(tokens.log_probs_of_bins(logits, temperature), bins))
+    if temperature != 0.0:
+        tokens.check_temperature(temperature)
+    return torch.full((rows,), temperature)
 
 
 def drawn(quantiles: Tensor | None, rows: int, chunk: int) -> Tensor:

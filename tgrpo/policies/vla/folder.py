@@ -17,6 +17,8 @@ from tgrpo.policies.vla.pictures import SIZE, Normaliser
 from tgrpo.policies.vla.prompts import PromptEncoder
 from tgrpo.policies.vla.statistics import Statistics
 
+ROUNDING = {torch.float32: 1e-3}
+"""Largest difference that logits of two ways to compute them may have by rounding; 1 in half precision."""
 HEADS = (16, 16)
 """Attention heads of DINOv2-L and SigLIP so400m, which no file of a checkpoint tells."""
 
@@ -79,6 +81,22 @@ class Folder:
         if self.encoder is None:
             raise CheckpointError(f"{self.path} has no tokenizer.json, which the policy needs to read instructions.")
         return self.encoder(instruction)
+
+    def check_engine(self, fast: Tensor, plain: Tensor) -> None:
+        """Compares what the engine computes with what training computes; both should be the same but for rounding.
+
+        A wrong cache or mask changes actions while teacher forcing stays right, so nothing else would notice.
+
+        Raises:
+            CheckpointError: They differ by more than rounding.
+        """
+        error = float((fast - plain).abs().max())
+        if not error <= ROUNDING.get(self.network.dtype, 1.0):
+            raise CheckpointError(
+                f"{self.path}: decisions of the engine (with a cache) and of single passes (without one) differ by "
+                f"{error:.3g}: the installed versions of torch and transformers do not compute the same. Install those "
+                "in requirements/."
+            )
 
     def ranges(self, key: str | None) -> Statistics:
         """Statistics of a data set.

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
-from transformers.cache_utils import Cache
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding
 
@@ -37,6 +36,11 @@ class Context:
     def lengths(self) -> Tensor:
         """``(B,)`` tokens of each row without padding."""
         return self.seen.sum(1)
+
+    @property
+    def places(self) -> Tensor:
+        """``(B, S)`` position of each token; padding takes none."""
+        return (self.seen.cumsum(1) - 1).clamp(min=0)
 
     def last(self, hidden: Tensor) -> Tensor:
         """What ``hidden`` ``(B, >= S, E)`` holds at the last token of each row: ``(B, 1, E)``."""
@@ -66,6 +70,7 @@ class Network(nn.Module):
         self.vision_backbone = VisionBackbone(towers, llama.hidden_size if film else None)
         self.projector = Projector(towers[0].width + towers[1].width, llama.hidden_size)
         self.language_model = LlamaForCausalLM(llama)
+        _fuse_norms(self.language_model.model, llama)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -118,48 +123,37 @@ class Network(nn.Module):
         inserted = embeddings.shape[1] - prompt.shape[1]
         return Context(embeddings, functional.pad(seen.to(self.device), (inserted, 0), value=True))
 
-    def think(self, context: Context, *, bidirectional: bool = False, cache: Cache | None = None) -> Tensor:
-        """Last hidden states ``(B, S, E)`` of a whole sequence.
+    def think(self, context: Context, *, bidirectional: bool = False) -> Tensor:
+        """Last hidden states ``(B, S, E)`` of a whole sequence, with gradients.
 
         Args:
             context: The sequence.
             bidirectional: Every token sees every other one (OpenVLA-OFT), not only those before it.
-            cache: Filled with keys and values for :meth:`step`.
         """
         length = context.seen.shape[1]
         mask = context.seen[:, None, None, :].expand(-1, 1, length, -1)
         if not bidirectional:
             mask = mask & torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
-        places = (context.seen.cumsum(1) - 1).clamp(min=0)
-        return self._trunk(context.embeddings, mask, places, cache)
-
-    def step(self, token: Tensor, context: Context, number: int, cache: Cache) -> Tensor:
-        """Last hidden state ``(B, 1, E)`` of one more token behind a cached context.
-
-        Args:
-            token: ``(B, 1)``.
-            context: What :meth:`think` filled the cache with.
-            number: How many tokens were added before this one.
-            cache: From :meth:`think`.
-        """
-        mask = functional.pad(context.seen, (0, number + 1), value=True)[:, None, None, :]
-        places = context.lengths[:, None] + number
-        return self._trunk(self.embed(token), mask, places, cache)
+        # transformers checkpoints layers "in training"; nothing else depends on it here, there is no dropout.
+        for layer in self.language_model.model.layers:
+            layer.training = self._saves_memory and torch.is_grad_enabled()
+        output = self.language_model.model(
+            inputs_embeds=context.embeddings, attention_mask=mask, position_ids=context.places, use_cache=False
+        )
+        return cast(Tensor, output.last_hidden_state)
 
     def action_scores(self, hidden: Tensor) -> Tensor:
         """Logits of the 256 action ids alone ``(..., V)``, in the order of their ids."""
         rows = self.language_model.lm_head.weight[ACTION_IDS.start : ACTION_IDS.stop]
         return functional.linear(hidden, rows)
 
-    def _trunk(self, embeddings: Tensor, mask: Tensor, places: Tensor, cache: Cache | None) -> Tensor:
-        # transformers checkpoints layers "in training"; nothing else depends on it here, there is no dropout.
-        for layer in self.language_model.model.layers:
-            layer.training = self._saves_memory and torch.is_grad_enabled() and cache is None
-        output = self.language_model.model(
-            inputs_embeds=embeddings,
-            attention_mask=mask,
-            position_ids=places,
-            past_key_values=cache,
-            use_cache=cache is not None,
-        )
-        return cast(Tensor, output.last_hidden_state)
+
+def _fuse_norms(llama: Any, config: LlamaConfig) -> None:
+    """Puts torch's norm, which is one kernel, in the place of transformers', under the same names."""
+
+    def fused() -> nn.RMSNorm:
+        return nn.RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    for layer in llama.layers:
+        layer.input_layernorm, layer.post_attention_layernorm = fused(), fused()
+    llama.norm = fused()

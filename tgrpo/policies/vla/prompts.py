@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
+from torch.nn import functional
 
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import bins
@@ -29,8 +30,13 @@ BOS_ID, STOP_ID, SPACE_ID = 1, 2, 29871
 """``<s>``, ``</s>``, and the lone space that follows "Out:" wherever OpenVLA was trained."""
 
 _KNOWN_INSTRUCTION = "do something"
+PROMPT_STEP = 16
+"""Prompts are padded to a multiple of this many tokens before a decision; those of LIBERO have 19 to 34."""
 KNOWN_IDS = (1, 512, 29901, 1724, 3158, 881, 278, 19964, 2125, 304, 437, 1554, 29973, 13, 3744, 29901)
 """The prompt of :data:`_KNOWN_INSTRUCTION` in Llama 2's vocabulary."""
+
+CHECKED = (KNOWN_IDS, KNOWN_IDS[:5] + KNOWN_IDS[9:])
+"""Prompts of different lengths, for checks."""
 
 
 class PromptEncoder:
@@ -77,6 +83,12 @@ def padded(prompts: Prompts, seen: Tensor | None = None) -> tuple[Tensor, Tensor
     longest = max(map(len, rows), default=0)
     ids = torch.tensor([[*row, *[PAD_ID] * (longest - len(row))] for row in rows], dtype=torch.long)
     return ids, torch.tensor([[place < len(row) for place in range(longest)] for row in rows])
+
+
+def widened(ids: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """Prompts ``(B, P)`` and their mask with more padding, so that there are few lengths."""
+    more = -ids.shape[1] % PROMPT_STEP
+    return functional.pad(ids, (0, more), value=PAD_ID), functional.pad(seen, (0, more), value=False)
 
 
 def _row(ids: Sequence[int], seen: Sequence[bool] | None) -> list[int]:

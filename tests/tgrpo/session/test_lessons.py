@@ -1,0 +1,146 @@
+"""What is learned from recorded episodes, against the known content of made-up ones."""
+
+from collections import Counter
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from tests.tgrpo.record.episodes import action, info, write_session
+from tgrpo.algo import estimate
+from tgrpo.errors import RecordingError
+from tgrpo.learner import LearnerSettings
+from tgrpo.policies import bins
+from tgrpo.record import episode as episodes
+from tgrpo.record.session import closed_episodes
+from tgrpo.session.lessons import Lesson, balanced, group, lessons
+
+CAMERAS = ("agentview", "robot0_eye_in_hand")
+
+
+def recorded(path, *rows):
+    """Episodes of ``(outcome, shape, changes of the info)``."""
+    made = [(info(**about), outcome, {"cameras": CAMERAS, **shape}) for outcome, shape, about in rows]
+    write_session(path, made)
+    return [episodes.load(folder) for folder in closed_episodes(path)]
+
+
+@pytest.fixture
+def one(tmp_path):
+    def make(outcome="failure", about=None, **shape):
+        return recorded(tmp_path / "session", (outcome, shape, about or {}))[0]
+
+    return make
+
+
+def bins_of(steps, human=True):
+    values = np.clip(np.array([action(step) for step in steps]) + human, -1, 1)
+    return bins.encode(values)
+
+
+def test_a_human_stretch_is_a_demonstration_from_where_the_policy_went_wrong(one, policy):
+    found = lessons(one(human=range(6, 12)), policy.spec)
+    assert [lesson.kind for lesson in found] == ["correction"] * 3
+    assert [lesson.mask.tolist() for lesson in found] == [[True] * 6 + [False] * 2, [True] * 4 + [False] * 4,
+                                                          [True] * 2 + [False] * 6]  # fmt: skip
+    assert (found[0].targets[:6] == bins_of(range(6, 12))).all()
+    assert (found[2].targets[:2] == bins_of(range(10, 12))).all()
+    rest = bins.encode(np.array([0.0] * 6 + [1.0]))
+    assert (found[0].targets[6:] == rest).all()
+
+
+def test_what_is_seen_is_what_was_known_before_the_step(one, policy):
+    [lesson] = lessons(one(human=range(7, 9)), policy.spec)
+    seen = lesson.observation
+    assert set(seen.images) == set(CAMERAS)
+    assert seen.images["agentview"].shape == (16, 16, 3)
+    assert seen.images["agentview"][-1, 0, 0] == 40 + 7  # the grey of step 7
+    assert seen.instruction == "put the bowl on the plate"
+    assert seen.proprio[0] == pytest.approx(0.1 * np.sin(0.25 * 5), abs=1e-6)  # the arm is two steps late
+
+
+def test_two_stretches_do_not_run_into_each_other(one, policy):
+    found = lessons(one(human=[*range(2, 5), *range(10, 13)]), policy.spec)
+    assert [int(lesson.mask.sum()) for lesson in found] == [3, 1, 3, 1]
+
+
+@pytest.mark.parametrize(("outcome", "count"), [("success", 10), ("failure", 0), ("aborted", 0)])
+def test_the_policy_is_imitated_only_where_it_succeeded_by_itself(one, policy, outcome, count):
+    found = lessons(one(outcome), policy.spec)
+    assert len(found) == count
+    assert all(lesson.kind == "success" for lesson in found)
+    if found:
+        assert (found[0].targets == bins_of(range(8), human=False)).all()
+        assert found[-1].mask.tolist() == [True] * 2 + [False] * 6
+
+
+def test_an_episode_without_steps_teaches_nothing(one, policy):
+    assert lessons(one("success", steps=0), policy.spec) == []
+
+
+def test_a_camera_that_was_not_recorded_is_named(one, policy):
+    with pytest.raises(RecordingError, match="robot0_eye_in_hand"):
+        lessons(one("success", cameras=("agentview",)), policy.spec)
+
+
+def test_batches_are_half_corrections():
+    def lesson(kind, number):
+        return Lesson(None, None, None, number, kind)
+
+    many = [lesson("success", number) for number in range(90)] + [lesson("correction", number) for number in range(3)]
+    batch = balanced(many, 20, np.random.default_rng(0))
+    assert Counter(one.kind for one in batch) == {"success": 10, "correction": 10}
+    assert {one.episode for one in batch if one.kind == "correction"} == {0, 1, 2}
+    assert Counter(one.kind for one in balanced(many[:90], 20, np.random.default_rng(0))) == {"success": 20}
+    assert balanced([], 20, np.random.default_rng(0)) == []
+
+
+GROUP = {"group": 2, "pair": 7}
+
+
+def test_a_group_of_consecutive_episodes(tmp_path, policy):
+    made = recorded(
+        tmp_path / "session",
+        ("success", {"steps": 20}, GROUP),
+        ("failure", {"steps": 10, "stages": (8,)}, GROUP),
+    )
+    found = group(made, msgspec.structs.replace(policy.spec, chunk=4))
+    assert (found.suite, found.task, found.init_state) == ("libero_spatial", 0, 7)
+    good, bad = found.trajectories
+    assert (good.success, bad.success) == (True, False)
+    assert good.executed.tolist() == [4] * 5
+    assert bad.executed.tolist() == [4, 4, 2]
+    assert good.chunks[1].actions == pytest.approx(np.array([action(step) for step in range(4, 8)], np.float32))
+    assert (good.chunks[0].tokens == 1).all()
+    # Two stages, complete with steps 8 and 19; at success all is paid.
+    assert good.rewards.tolist() == [0.0] * 8 + [0.5] * 11 + [1.0]
+    assert bad.rewards.tolist() == [0.0] * 8 + [0.5] * 2
+
+
+def test_a_rollout_ends_where_a_human_took_over(tmp_path, policy):
+    made = recorded(tmp_path / "session", ("success", {"human": range(6, 9)}, GROUP), ("success", {}, GROUP))
+    helped, alone = group(made, msgspec.structs.replace(policy.spec, chunk=4)).trajectories
+    assert helped.executed.tolist() == [4, 2]
+    assert (helped.success, alone.success) == (False, True)
+    assert len(helped.rewards) == 6
+
+
+def test_a_fault_costs_as_the_gate_looks_for_it(tmp_path, policy):
+    made = recorded(tmp_path / "session", ("success", {}, GROUP), ("failure", {"stages": (8,)}, GROUP))
+    clean = group(made, msgspec.structs.replace(policy.spec, chunk=4))
+    assert not any(t.terms["violation"].any() for t in clean.trajectories)
+    fault = clean.trajectories[0].terms["violation"].copy()
+    fault[5] = -1.0
+    first = replace(clean.trajectories[0], terms={**clean.trajectories[0].terms, "violation": fault})
+    gated = LearnerSettings(scalariser="gated", a_step=0.0, a_traj=1.0)
+    before = estimate.advantages([clean], gated)[0]
+    after = estimate.advantages([replace(clean, trajectories=[first, clean.trajectories[1]])], gated)[0]
+    assert before[0][0] > before[1][0]
+    assert after[0][0] < after[1][0]
+
+
+def test_episodes_of_two_groups_are_not_compared(tmp_path, policy):
+    made = recorded(tmp_path / "session", ("success", {}, GROUP), ("success", {}, {"group": 3}))
+    with pytest.raises(RecordingError, match="another group"):
+        group(made, policy.spec)

@@ -1,0 +1,207 @@
+"""`tgrpo learn`: turns the episodes of a session into better versions of its policy, between episodes.
+
+It runs beside the session, in a process of its own. It only writes new versions into the session's folder; whoever runs
+the episodes has the server load the current one before the next episode, never during one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+import tyro
+from rich.console import Console
+
+from tgrpo.apprentice import Apprentice, ImitationSettings, Verdict
+from tgrpo.errors import SettingsError
+from tgrpo.learner import Learner, LearnerSettings
+from tgrpo.policies import shipped
+from tgrpo.policies.trainable import Trainable, load_trainable
+from tgrpo.record import episode as episodes
+from tgrpo.record.episode import Episode
+from tgrpo.record.session import closed_episodes, is_session
+from tgrpo.session import versions
+from tgrpo.session.lessons import Lesson, group, lessons
+from tgrpo.settings import Strict, validated
+
+HELD_OUT = 5
+"""Every so many episodes with lessons, one is held out to judge new versions by."""
+FRANKA = LearnerSettings(scalariser="gated", learning_rate=1e-4, minibatch=64)
+"""Preset ``franka``: groups of consecutive episodes, whose lengths differ, and faults that outrank rewards."""
+
+
+class LearnSettings(Strict, frozen=True):
+    """Improves the policy of a session from what was recorded in it."""
+
+    session: Annotated[Path, tyro.conf.Positional]
+    """The session folder."""
+    policy: str = "tiny-libero"
+    """Where the session starts: a checkpoint folder, or the name of one that ships with the package."""
+    method: Literal["imitation", "tgrpo"] = "imitation"
+    """``imitation`` of human corrections and own successes, or ``tgrpo`` on groups of consecutive labelled episodes."""
+    watch: bool = False
+    """Goes on until Ctrl-C, learning after each episode."""
+    poll: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
+    """Time between two looks at the session while watching [s]."""
+    group_size: Annotated[int, msgspec.Meta(ge=2)] = 4
+    """Episodes of one group, for ``tgrpo``."""
+    temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 0.5
+    """At which the policy sampled, for ``tgrpo``."""
+    tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
+    """How much worse a version may be on the held-out decisions [nat]."""
+    use: int = -1
+    """Only makes this version current."""
+    rollback: bool = False
+    """Only makes the version before the current one current."""
+    imitation: ImitationSettings = ImitationSettings()
+
+
+@dataclass
+class Notebook:
+    """What was learned from so far."""
+
+    taught: list[Lesson] = field(default_factory=list)
+    held_out: list[Lesson] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)
+    """Names of the episode folders that were read."""
+    instructive: int = 0
+    """Episodes with lessons."""
+
+    def read_new(self, session: Path, policy: Trainable) -> list[Episode]:
+        """Reads the episodes that were closed since the last time and keeps their lessons."""
+        fresh = [folder for folder in closed_episodes(session) if folder.name not in self.read]
+        found = [episodes.load(folder) for folder in fresh]
+        for folder, episode in zip(fresh, found, strict=True):
+            self.read.add(folder.name)
+            shown = lessons(episode, policy.spec)
+            if shown:
+                self.instructive += 1
+                (self.taught if self.instructive % HELD_OUT else self.held_out).extend(shown)
+        return found
+
+
+def complete_groups(found: Iterable[Episode], size: int) -> list[list[Episode]]:
+    """Groups of consecutive counted episodes that have all their members; more than ``size`` are left out."""
+    members: dict[tuple[str, int, int], list[Episode]] = {}
+    for episode in found:
+        one = episode.info
+        if one.group is not None and episode.result.counted:
+            members.setdefault((one.suite, one.task, one.group), []).append(episode)
+    return [of[:size] for of in members.values() if len(of) >= size]
+
+
+class Imitator:
+    """Learns from corrections and successes as they come in."""
+
+    def __init__(self, policy: Trainable, settings: LearnSettings) -> None:
+        """Starts from a policy, which is changed in place."""
+        self._notes, self._tolerance = Notebook(), settings.tolerance
+        self._apprentice = Apprentice(policy, settings.imitation)
+
+    def study(self, session: Path) -> Verdict | None:
+        """Learns what is new; None if nothing is."""
+        found = self._notes.read_new(session, self._apprentice.policy)
+        if not any(lesson.kind == "correction" for episode in found for lesson in self._of(episode)):
+            return None
+        return self._apprentice.try_out(self._notes.taught, self._notes.held_out, self._tolerance)
+
+    def export(self, folder: Path) -> None:
+        """Writes the policy as it is now."""
+        self._apprentice.export(folder)
+
+    def about(self) -> dict[str, Any]:
+        """What was learned from."""
+        return {
+            "method": "imitation",
+            "episodes": sorted({lesson.episode for lesson in self._notes.taught}),
+            "held_out": sorted({lesson.episode for lesson in self._notes.held_out}),
+            "decisions": len(self._notes.taught),
+        }
+
+    def _of(self, episode: Episode) -> list[Lesson]:
+        return [lesson for lesson in self._notes.taught if lesson.episode == episode.number]
+
+
+class Comparer:
+    """Learns from complete groups of labelled episodes."""
+
+    def __init__(self, policy: Trainable, settings: LearnSettings) -> None:
+        """Starts from a policy, which is changed in place."""
+        self._notes, self._settings = Notebook(), settings
+        self._learner = Learner(policy, FRANKA, temperature=settings.temperature, seed=settings.imitation.seed)
+        self._waiting: list[Episode] = []
+        self._used: list[int] = []
+
+    def study(self, session: Path) -> Verdict | None:
+        """Takes a TGRPO update on the groups that became complete; None if none did."""
+        self._waiting += self._notes.read_new(session, self._learner.policy)
+        groups = complete_groups(self._waiting, self._settings.group_size)
+        if not groups:
+            return None
+        used = {episode.number for of in groups for episode in of}
+        self._used += sorted(used)
+        self._waiting = [episode for episode in self._waiting if episode.number not in used]
+        update = self._learner.update([group(of, self._learner.policy.spec) for of in groups])
+        # The clip bounds one update; a comparison of rewards needs new episodes, which the next version plays.
+        return Verdict(update.groups_skipped < update.groups, 0.0, update.loss, 0)
+
+    def export(self, folder: Path) -> None:
+        """Writes the policy as it is now."""
+        self._learner.export(folder)
+
+    def about(self) -> dict[str, Any]:
+        """What was learned from."""
+        return {"method": "tgrpo", "episodes": self._used}
+
+
+def run(settings: LearnSettings, console: Console) -> int:
+    """Learns once, or until interrupted; returns the number of new versions.
+
+    Raises:
+        SettingsError: The folder is no session, or there is no such version.
+    """
+    session = settings.session
+    if not is_session(session):
+        raise SettingsError(f"{session} is no session; it has no session.json and episodes.")
+    if settings.rollback or settings.use >= 0:
+        number = versions.roll_back(session) if settings.rollback else versions.choose(session, settings.use)
+        console.print(f"version {number} is current; it is loaded before the next episode")
+        return 0
+    origin = load_trainable(shipped(settings.policy))
+    versions.start(session, origin.save)
+    policy = load_trainable(versions.folder_of(session, versions.current(session).version))
+    student = (Imitator if settings.method == "imitation" else Comparer)(policy, settings)
+    made = 0
+    try:
+        while True:
+            made += _turn(session, student, console)
+            if not settings.watch:
+                return made
+            time.sleep(settings.poll)
+    except KeyboardInterrupt:
+        console.print(f"stopped after {made} new versions")
+        return made
+
+
+def _turn(session: Path, student: Imitator | Comparer, console: Console) -> int:
+    verdict = student.study(session)
+    if verdict is None:
+        return 0
+    if not verdict.accepted:
+        console.print(f"no new version, {verdict}")
+        return 0
+    about = {**student.about(), "verdict": str(verdict)}
+    number = versions.add(session, student.export, about)
+    console.print(f"version {number}, {verdict}; from {len(about['episodes'])} episodes")
+    return 1
+
+
+def main(argv: Sequence[str]) -> int:
+    """``tgrpo learn``."""
+    settings = validated(tyro.cli(LearnSettings, prog="tgrpo learn", args=list(argv)))
+    run(settings, Console(highlight=False))
+    return 0
