@@ -23,8 +23,8 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 from tgrpo_ros.launching import (
-    cameras_of,
     find_command,
+    look_up,
     profile_variable,
     refuse_unknown_arguments,
     scene_address,
@@ -74,9 +74,9 @@ def start(context):
     text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     configs = Path(PathJoinSubstitution([FindPackageShare("tgrpo_ros"), "robot_configs"]).perform(context))
     robot, autostart = text["robot"], text["autostart"] == "true"
-    scene = scene_address(text["namespace"]) if robot == "sim" else ""
+    driver, cameras = look_up(robot, configs)
+    scene = scene_address(text["namespace"]) if driver == "sim" else ""
     common = {"robot": robot, "workspace": text["workspace"], "scene": scene, "autostart": autostart}
-    cameras = cameras_of(robot, configs)
 
     def node(name, executable, more):
         return Node(
@@ -87,6 +87,7 @@ def start(context):
             parameters=[{**common, **more}],
             ros_arguments=["--log-level", text["log_level"]],
             output="screen",
+            sigterm_timeout="15",  # an orderly stop of an arm is worth waiting for
         )
 
     started = [node(f"tgrpo_camera_{camera}", "tgrpo_camera_node", {"camera": camera}) for camera in cameras]
@@ -103,7 +104,7 @@ def start(context):
     started.append(node("tgrpo_policy", "tgrpo_policy_node", policy))
     if text["teleop"]:
         started.append(node("tgrpo_teleop", "tgrpo_teleop_node", {"device": text["teleop"]}))
-    if robot == "sim":
+    if scene:
         started.insert(0, _scene(text, cameras, scene))
     if text["rviz"] == "true":
         shown = str(configs / "robot.rviz")

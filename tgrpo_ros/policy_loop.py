@@ -128,6 +128,11 @@ class PolicyLoop:
             self._thread.join(self._deadline_ms / 1000.0 + 5.0)
         self._receiver.close()
 
+    @property
+    def lost(self) -> int:
+        """Pictures that never arrived."""
+        return sum(self._receiver.lost.values())
+
     def hear(self, status: ArmStatus) -> None:
         """Takes note of the arm's status."""
         self._status = status
@@ -159,7 +164,8 @@ class PolicyLoop:
             self._greet()
             return
         waits = self._status is not None and self._status.waits
-        self._sightings |= self._receiver.receive(0.002 if waits else 0.02)
+        arrived = self._receiver.receive(0.002 if waits else 0.02)
+        self._sightings |= arrived
         self.doing = self._obstacle() or "asking"
         if self.doing != "asking":
             self._permitted_since = None
@@ -174,7 +180,9 @@ class PolicyLoop:
         now = proprio.time if status.waits else time.monotonic()
         if status.waits and time.monotonic() - self._asked[1] > STUCK and self._asked[0] == proprio.time:
             self._strategy.clear()
-        if self._strategy.due(now):
+        # In real time a request follows a new picture at once: one that is due in between would show an older one.
+        new = bool(arrived) or waits or not self._needed.cameras
+        if new and self._strategy.due(now):
             self._decide(status, proprio, self._needed)
 
     def _greet(self) -> None:

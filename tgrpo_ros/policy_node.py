@@ -12,7 +12,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rclpy.parameter import Parameter
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool
 
@@ -50,7 +49,6 @@ class PolicyNode(ManagedNode):
         super().__init__("tgrpo_policy", OPTIONS, "policy")
         self._loop: PolicyLoop | None = None
         self._session = ""
-        self.add_post_set_parameters_callback(self._changed)
 
     def open(self) -> None:
         """Reads the settings and makes topics."""
@@ -81,7 +79,7 @@ class PolicyNode(ManagedNode):
             keys=self._keys,
             deadline_ms=self.value("deadline_ms"),
         )
-        self._changed([])
+        self._loop.instruction = self._instruction()
         self._loop.start()
         self.get_logger().info(f"session {self._session}: {self._loop.instruction or 'no instruction yet'}")
 
@@ -113,6 +111,7 @@ class PolicyNode(ManagedNode):
                 "commands": str(counters.sent),
                 "missed requests": str(counters.missed),
                 "late answers": str(counters.late),
+                "lost pictures": str(self._loop.lost),
             }
         return health
 
@@ -130,9 +129,8 @@ class PolicyNode(ManagedNode):
         server, client = (Path(name).expanduser() for name in names)
         return ClientKeys(secret=client, server=server)
 
-    def _changed(self, parameters: list[Parameter]) -> None:
-        if self._loop is not None:
-            self._loop.instruction = self.value("instruction") or self._scene_instruction
+    def _instruction(self) -> str:
+        return str(self.value("instruction")) or self._scene_instruction
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         response.success = self._loop is not None
@@ -148,6 +146,7 @@ class PolicyNode(ManagedNode):
 
     def _beat(self) -> None:
         if self._loop is not None:
+            self._loop.instruction = self._instruction()
             self._commands.publish(lease_message(Source.POLICY, self._session, self._config.action.dims))
 
     def _hear(self, message: String) -> None:

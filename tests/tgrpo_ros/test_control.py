@@ -44,9 +44,7 @@ class ScriptedArm:
         if self.fault:
             raise RobotFault(self.fault)
         rest = np.zeros(7)
-        return ArmState(
-            self.now(), self.now(), self.pose, rest, rest, np.zeros(2), np.zeros(8, np.float32), self.mode
-        )
+        return ArmState(self.now(), self.now(), self.pose, rest, rest, np.zeros(2), np.zeros(8, np.float32), self.mode)
 
     def start(self):
         self.calls.append("start")
