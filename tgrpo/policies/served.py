@@ -50,9 +50,9 @@ class ServedPolicy:
         """Conventions of the actions and observations."""
         return self._spec
 
-    def reset(self, seeds: Sequence[int]) -> None:
+    def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
         """Starts one episode for each row."""
-        self._seeds, self._decided = list(seeds), [0] * len(seeds)
+        self._seeds, self._decided = list(seeds), list(decisions or [0] * len(seeds))
 
     def act(
         self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
