@@ -143,6 +143,7 @@ setup(
             "reward = sim.reward:main",
             "sim-robot = sim.robot:main",
         ],
+        "tgrpo.robot_checks": ["tgrpo_ros = tgrpo_ros.robot_checks:checks"],
     },
     zip_safe=False,
 )

@@ -8,7 +8,7 @@ from tgrpo.spec import ActionSpec
 from tgrpo_ros.robot_config import folder, load
 
 BOX = {"low": [0.3, -0.3, 0.1], "high": [0.7, 0.3, 0.6]}
-NAMES = ("sim", "fr3", "panda")
+NAMES = ("sim", "fr3", "panda", "topics")
 
 
 @pytest.fixture

@@ -235,8 +235,8 @@ class _Ros:
             self._node.create_subscription(JointState, name, arm.on_joints, newest)
         self._target = self._node.create_publisher(PoseStamped, topics.target, 1)
         gripper = topics.gripper
-        self._command = self._node.create_publisher(Float64MultiArray, gripper.topic, 1) if gripper.topic else None
-        self._service = self._node.create_client(SetBool, gripper.service) if gripper.service else None
+        self._command: Any = self._node.create_publisher(Float64MultiArray, gripper.topic, 1) if gripper.topic else None
+        self._service: Any = self._node.create_client(SetBool, gripper.service) if gripper.service else None
         self._executor: Any = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
 
