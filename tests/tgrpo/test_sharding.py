@@ -52,7 +52,7 @@ def test_two_processes_learn_what_one_does(folder, tmp_path):
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": root},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=540,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
     wanted, weights, _ = process.updated(folder, rollouts)
