@@ -182,7 +182,11 @@ class PolicyLoop:
             self._strategy.clear()
         # In real time a request follows a new picture at once: one that is due in between would show an older one.
         new = bool(arrived) or waits or not self._needed.cameras
-        if new and self._strategy.due(now):
+        if not self._strategy.due(now):
+            return
+        if missing := [camera for camera in self._needed.cameras if not self._fresh(camera, status, proprio)]:
+            self.doing = f"waiting for a fresh picture of camera {missing[0]!r}"
+        elif new:
             self._decide(status, proprio, self._needed)
 
     def _greet(self) -> None:
@@ -205,12 +209,14 @@ class PolicyLoop:
     def _obstacle(self) -> str:
         """Why nothing may be asked now; empty if it may."""
         status = self._status
-        if status is None or self._proprio is None:
+        if status is None:
             return "waiting for the arm node"
         holder = status.leases.get("policy", "")
         self._watch_holder(holder)
         if holder != self._session:
             return f"waiting for the lease, which {holder or 'nobody'} holds"
+        if self._proprio is None:
+            return "waiting for the arm's report"
         if status.level in ("DECELERATE", "FAULT"):
             return f"waiting for the arm: {status.reason}"
         if status.source in ("human", "reset"):
@@ -238,13 +244,14 @@ class PolicyLoop:
             raise RobotFault(f"another policy node (session {holder}) controls the arm; stop that one first.")
 
     def _decide(self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec) -> None:
-        found = self._look(status, proprio, needed)
-        if found is None or self._client is None:
+        if self._client is None:
             return
-        images, observed = found
-        observation = Observation(images, self.instruction, proprio.values)
+        seen = {camera: self._sightings[camera] for camera in needed.cameras}
+        images = {camera: fitted(one.image, needed.size) for camera, one in seen.items() if one.image is not None}
+        now = proprio.time if status.waits else time.monotonic()
+        observed = min([now, *(sighting.header.captured for sighting in seen.values())])
         try:
-            chunk = self._client.act(observation, self._deadline_ms)
+            chunk = self._client.act(Observation(images, self.instruction, proprio.values), self._deadline_ms)
         except PolicyError as error:
             self.counters.missed += 1
             self.doing = f"the policy server does not answer: {error}"
@@ -262,25 +269,14 @@ class PolicyLoop:
         self.counters.sent += 1
         self.meter.tick(time.monotonic())
 
-    def _look(
-        self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec
-    ) -> tuple[dict[str, NDArray[np.uint8]], float] | None:
-        """The pictures that the policy needs and the time of the oldest one [s]; None while one is missing or stale."""
-        images = {}
-        observed = proprio.time if status.waits else time.monotonic()
-        for camera in needed.cameras:
-            sighting = self._sightings.get(camera)
-            if sighting is None or sighting.image is None or not self._fresh(sighting, status, proprio):
-                self.doing = f"waiting for a fresh picture of camera {camera!r}"
-                return None
-            images[camera] = fitted(sighting.image, needed.size)
-            observed = min(observed, sighting.header.captured)
-        return images, observed
-
-    def _fresh(self, sighting: Sighting, status: ArmStatus, proprio: Proprio) -> bool:
+    def _fresh(self, camera: str, status: ArmStatus, proprio: Proprio) -> bool:
+        """Whether the newest picture of a camera may be acted on."""
+        sighting = self._sightings.get(camera)
+        if sighting is None or sighting.image is None:
+            return False
         captured = sighting.header.captured
         if status.waits:
             return abs(captured - proprio.time) < SAME
-        dogs, now = self._config.safety.watchdogs, time.monotonic()
+        limit, now = self._config.safety.watchdogs.frame_age, time.monotonic()
         since = now if self._permitted_since is None else self._permitted_since
-        return captured >= since and now - captured <= dogs.frame_age and now - proprio.arrived <= dogs.frame_age
+        return captured >= since and now - captured <= limit and now - proprio.arrived <= limit

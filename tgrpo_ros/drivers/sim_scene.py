@@ -162,7 +162,7 @@ def wait_for_scene(
     try:
         while time.monotonic() < until:
             with contextlib.suppress(RobotFault):
-                return link.ask(sim_link.Describe(), sim_link.Description, 0.5)
+                return link.ask(sim_link.Describe(), sim_link.Description, 2.0)
             check()
         raise RobotFault(f"the simulated arm at {address} was not ready after {patience:g} s; start `tgrpo sim-robot`.")
     finally:
