@@ -15,6 +15,7 @@ NODES = {
     "tgrpo_policy_node": "policy_node",
     "tgrpo_teleop_node": "teleop_node",
     "tgrpo_episodes_node": "episodes_node",
+    "tgrpo_session_node": "session_node",
 }
 """Executable to its module in ``tgrpo_ros``."""
 
@@ -142,6 +143,7 @@ setup(
             "sft = sim.sft:main",
             "reward = sim.reward:main",
             "sim-robot = sim.robot:main",
+            "session = tgrpo_ros.session_command:main",
         ],
         "tgrpo.robot_checks": ["tgrpo_ros = tgrpo_ros.robot_checks:checks"],
     },

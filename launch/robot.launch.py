@@ -57,6 +57,7 @@ ARGUMENTS = [
     ("rviz", "false", "also start RViz", SWITCH),
     ("foxglove", "false", "also start foxglove_bridge, on this machine only", SWITCH),
     ("autostart", "true", "nodes configure and activate themselves", SWITCH),
+    ("respawn", "false", "what dies is started again; without, it ends the launch", SWITCH),
     ("namespace", "", "ROS namespace of the nodes", None),
     ("log_level", "info", "least severity that nodes log", ["debug", "info", "warn", "error", "fatal"]),
 ]
@@ -65,6 +66,8 @@ stopping = []
 
 def on_exit(event, context):
     """A node that fails ends the launch with an error, which launch alone would hide."""
+    if LaunchConfiguration("respawn").perform(context) == "true":
+        return
     if event.returncode != 0 and not stopping:
         raise RuntimeError(f"{event.process_name} failed with exit code {event.returncode}")
 
@@ -76,6 +79,7 @@ def start(context):
     robot, autostart = text["robot"], text["autostart"] == "true"
     driver, cameras = look_up(robot, configs)
     scene = scene_address(text["namespace"]) if driver == "sim" else ""
+    again = {"output": "screen", "respawn": text["respawn"] == "true", "respawn_delay": 1.0}
     common = {"robot": robot, "workspace": text["workspace"], "scene": scene, "autostart": autostart}
 
     def node(name, executable, more):
@@ -86,8 +90,8 @@ def start(context):
             namespace=text["namespace"],
             parameters=[{**common, **more}],
             ros_arguments=["--log-level", text["log_level"]],
-            output="screen",
             sigterm_timeout="15",  # an orderly stop of an arm is worth waiting for
+            **again,
         )
 
     started = [node(f"tgrpo_camera_{camera}", "tgrpo_camera_node", {"camera": camera}) for camera in cameras]
@@ -105,7 +109,7 @@ def start(context):
     if text["teleop"]:
         started.append(node("tgrpo_teleop", "tgrpo_teleop_node", {"device": text["teleop"]}))
     if scene:
-        started.insert(0, _scene(text, cameras, scene))
+        started.insert(0, _scene(text, cameras, scene, again))
     if text["rviz"] == "true":
         shown = str(configs / "robot.rviz")
         started.append(Node(package="rviz2", executable="rviz2", arguments=["-d", shown], output="screen"))
@@ -118,10 +122,10 @@ def start(context):
     return [SetEnvironmentVariable(variable, profile), *watched, *started]
 
 
-def _scene(text, cameras, address):
+def _scene(text, cameras, address, again):
     options = [f"--{name}={text[name]}" for name in ("suite", "task", "mode", "pace", "size")]
     command = [find_command(), "sim-robot", *options, f"--address={address}", "--cameras", *cameras]
-    return ExecuteProcess(cmd=command, output="screen")
+    return ExecuteProcess(cmd=command, **again)
 
 
 def generate_launch_description():

@@ -18,9 +18,11 @@ import tyro
 import zmq
 from rich.console import Console
 
+from sim.adviser import Adviser
 from sim.libero import LiberoEnv, Mode, make
 from tgrpo import rotation, sim_link
-from tgrpo.errors import SettingsError, SimulationError, TgrpoError
+from tgrpo.errors import SettingsError, SimulationError, TgrpoError, UnknownNameError
+from tgrpo.rewards import StageMachine, load_stages
 from tgrpo.settings import Strict, validated
 from tgrpo.types import FloatArray
 
@@ -73,6 +75,9 @@ class Scene:
             settings: Of this process.
         """
         self._env, self._settings = env, settings
+        self._adviser = Adviser(env)
+        self._machine = _stages(env)
+        self._stage = 0
         self.step, self.period = 0, 1.0 / env.action_spec.rate
         self._episode = 0
         self._success = False
@@ -93,6 +98,7 @@ class Scene:
             rate=env.action_spec.rate,
             max_steps=env.max_steps,
             init_states=env.n_init_states,
+            stages=() if self._machine is None else self._machine.names,
         )
 
     def reset(self, init_state: int, seed: int) -> None:
@@ -100,7 +106,10 @@ class Scene:
         self._env.reset(init_state, seed)
         self._gripper = _OPEN
         self._episode += 1
-        self._success = self._env.success()
+        self._success, self._stage = self._env.success(), 0
+        self._adviser.forget()
+        if self._machine is not None:
+            self._machine.reset(self._env.quantities())
         self._done(1)  # so that whoever waits for the next picture sees the new episode
         self.stay()
 
@@ -132,7 +141,14 @@ class Scene:
     def advance(self) -> None:
         """Does one control step towards the target."""
         self._success = self._env.step(self._action())
+        if self._machine is not None:
+            self._stage = self._machine.step(self._env.quantities()).stage
         self._done(1)
+
+    def advise(self, *, afresh: bool) -> sim_link.Advice:
+        """What the scripted expert would do next; where it knows no way it stays silent."""
+        action = self._adviser.action(afresh=afresh)
+        return sim_link.Advice(action=() if action is None else tuple(action.tolist()))
 
     def state(self) -> sim_link.State:
         """The arm and the task now."""
@@ -150,6 +166,7 @@ class Scene:
             fingers=tuple(fingers.tolist()),
             proprio=tuple(self._env.proprio().tolist()),
             success=self._success,
+            stage=self._stage,
         )
 
     def frames(self, draw: bool = True) -> sim_link.Frames:
@@ -176,6 +193,14 @@ class Scene:
         self.step += steps
         self._stamp = time.monotonic()
         self._frames = None
+
+
+def _stages(env: LiberoEnv) -> StageMachine | None:
+    """The stage machine of a task; None where the task has no stage file."""
+    try:
+        return StageMachine(load_stages(env.suite, env.name))
+    except UnknownNameError:
+        return None
 
 
 @dataclass
@@ -257,6 +282,8 @@ class Server:
             scene.grip(request.close)
         elif isinstance(request, sim_link.Stay):
             scene.stay()
+        elif isinstance(request, sim_link.Advise):
+            return scene.advise(afresh=request.afresh)
         elif isinstance(request, sim_link.Reset):
             scene.reset(request.init_state, request.seed)
         return scene.state()

@@ -12,7 +12,7 @@ import msgspec
 
 from tgrpo.errors import SimulationError
 
-VERSION = 1
+VERSION = 2
 LIMIT = 16 * 2**20
 """Longest message that is decoded [bytes]."""
 
@@ -63,6 +63,13 @@ class Reset(Message, frozen=True):
     seed: int = 0
 
 
+class Advise(Message, frozen=True):
+    """Asks what a scripted expert would do now, as a person would for whom this is a rehearsal: an :class:`Advice`."""
+
+    afresh: bool = False
+    """Plan anew from the present state, which takes seconds; otherwise the plan is continued where there is one."""
+
+
 class Look(Message, frozen=True):
     """Asks for the pictures of the next step that is newer than one. The answer is :class:`Frames`."""
 
@@ -89,6 +96,8 @@ class Description(Message, frozen=True):
     """Step limit of the standard protocol."""
     init_states: int
     """Number of recorded initial states."""
+    stages: tuple[str, ...] = ()
+    """Names of the stages of the task, in order; empty where it has none."""
 
 
 class State(Message, frozen=True):
@@ -116,6 +125,15 @@ class State(Message, frozen=True):
     """Eight numbers, as policies see them."""
     success: bool
     """The task is completed."""
+    stage: int = 0
+    """Stages that are complete."""
+
+
+class Advice(Message, frozen=True):
+    """What a scripted expert would do in the next control step."""
+
+    action: tuple[float, ...] = ()
+    """``(7,)`` in the scene's :class:`~tgrpo.spec.ActionSpec`; empty where it knows no way."""
 
 
 class Frames(Message, frozen=True):
@@ -138,8 +156,8 @@ class Refused(Message, frozen=True):
     reason: str
 
 
-Request = Describe | Report | Follow | Grip | Stay | Reset | Look
-Reply = Description | State | Frames | Refused
+Request = Describe | Report | Follow | Grip | Stay | Reset | Look | Advise
+Reply = Description | State | Frames | Advice | Refused
 R = TypeVar("R")
 
 _requests: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Request)

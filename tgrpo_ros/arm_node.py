@@ -8,7 +8,7 @@ Publishes (relative to the node, ``rate_of_reports`` times a second):
     ``~/status`` (std_msgs/String, latched): JSON of :class:`tgrpo_ros.status.ArmStatus`, at once when it changes.
     ``~/joint_states`` (sensor_msgs/JointState), ``~/pose`` and ``~/reference`` (geometry_msgs/PoseStamped).
     ``~/proprio`` (std_msgs/Float64MultiArray): what policies see, with the steady time.
-    ``~/executed`` (std_msgs/Float64MultiArray): each action when it begins, with its source, as a command.
+    ``~/executed`` (std_msgs/String): JSON of :class:`tgrpo_ros.traffic.Executed`, each action when it begins.
     TF from base to tool where tf2 is installed.
 
 Services (std_srvs/Trigger): ``~/arm``, ``~/stop``, ``~/acknowledge``, ``~/recover``; ``~/reset`` for a simulated arm.
@@ -22,14 +22,13 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from geometry_msgs.msg import PoseStamped
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 
 from tgrpo.errors import RobotFault, WireError
-from tgrpo_ros import robot_config, status
+from tgrpo_ros import robot_config, status, traffic
 from tgrpo_ros.control import ControlLoop, Report
 from tgrpo_ros.drivers.base import Arm
 from tgrpo_ros.drivers.choose import open_arm
@@ -37,8 +36,8 @@ from tgrpo_ros.drivers.sim_arm import SimArm
 from tgrpo_ros.frames import FrameReceiver, address_of
 from tgrpo_ros.host_lock import HostLock
 from tgrpo_ros.managed import ERROR, LATCHED, OK, WARN, Health, ManagedNode, run
-from tgrpo_ros.messages import command_message, command_of, pose_message, proprio_message
-from tgrpo_ros.motion import ArmState, Command
+from tgrpo_ros.messages import command_of, pose_message, proprio_message
+from tgrpo_ros.motion import ArmState
 from tgrpo_ros.parameters import ROBOT, Option
 from tgrpo_ros.safety import Guard
 from tgrpo_ros.sim_episode import SimEpisode
@@ -92,7 +91,7 @@ class ArmNode(ManagedNode):
         self._pose = self.publisher(PoseStamped, "~/pose", 10)
         self._reference = self.publisher(PoseStamped, "~/reference", 10)
         self._proprio = self.publisher(Float64MultiArray, "~/proprio", 1)
-        self._executed = self.publisher(Float64MultiArray, "~/executed", 10)
+        self._executed, self._executed_at = self.publisher(String, "~/executed", 100), -1.0
         self._transforms = Transforms(self)
         self.subscribe(Float64MultiArray, "~/command", self._command, 10)
         for name, ask in (
@@ -204,12 +203,17 @@ class ArmNode(ManagedNode):
             return
         if output.reference is not None:
             self._publish_pose(self._reference, pose_message(output.reference.pose, self.value("base_frame")), stamp)
-        if output.action is not None and output.source is not None:
-            action = output.action[None].astype(np.float32)
-            done = Command(
-                output.source, report.status.leases.get(output.source.name.lower(), "-"), 0, report.now, action
+        if output.action is not None and output.source is not None and report.began != self._executed_at:
+            self._executed_at = report.began  # a scene that waits reports its last tick again and again
+            sequence, index = output.taken
+            done = traffic.Executed(
+                at=report.began,
+                source=output.source.name.lower(),  # type: ignore[arg-type]
+                sequence=sequence,
+                index=index,
+                action=output.action.tolist(),
             )
-            self._executed.publish(command_message(done))
+            self._executed.publish(String(data=traffic.encode(done)))
 
     def _publish_state(self, state: ArmState, now: float, stamp: Any) -> None:
         self._proprio.publish(proprio_message(now, state.proprio))

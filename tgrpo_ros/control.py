@@ -41,6 +41,8 @@ class Report:
 
     now: float
     """Steady clock of the arm [s]."""
+    began: float
+    """The same when the newest tick began, which a step of a scene that waits is part of [s]."""
     state: ArmState | None
     output: Output | None
     status: ArmStatus
@@ -83,11 +85,13 @@ class ControlLoop:
         self._arm, self._guard, self._listener = arm, guard, listener
         self._period, self._every, self._scene = 1.0 / settings.rate, every, scene
         self._lease_time = settings.watchdogs.command_stop
+        self._holdover = int(settings.handover.human_holdover * settings.rate) + 2
         self._waits = scene is not None and scene.waits
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._seen = dict.fromkeys(cameras, -1)
         self._heard: dict[Source, float] = {}
         self._pending = self._ticks = self._missed = 0
+        self._began = 0.0
         self._halted = False
         self._told: tuple[object, ...] = ()
         self._output: Output | None = None
@@ -234,6 +238,7 @@ class ControlLoop:
     def _tick(self) -> None:
         arm = self._arm
         state, now = arm.state(), arm.now()
+        self._began = now
         output = self._guard.tick(now, state)
         self.meter.tick(time.monotonic())
         if output.gripper is not None:
@@ -259,7 +264,7 @@ class ControlLoop:
             self._told = now
             # A scene that waits has done the step of this tick already; anything else is asked once a tick.
             state = self._arm.state() if self._waits else self._state
-            self._listener(Report(self._arm.now(), state, self._output, status))
+            self._listener(Report(self._arm.now(), self._began, state, self._output, status))
 
     def _status(self) -> ArmStatus:
         ladder, arbiter, scene = self._guard.ladder, self._guard.arbiter, self._scene
@@ -277,6 +282,7 @@ class ControlLoop:
             episode=0 if scene is None else scene.number,
             steps=0 if scene is None else scene.steps,
             success=False if scene is None else scene.success,
+            stage=0 if scene is None else scene.stage,
         )
 
     def _take(self, command: Command) -> None:
@@ -287,8 +293,10 @@ class ControlLoop:
                 command = replace(command, observed=now)
             elif abs(command.observed - now) > 0.5 * self._period:
                 return  # decided on another step than the one the scene is at; its sender will see that and ask again
-        if not self._guard.submit(command, now) and command.engaged:
-            self._pending = len(command.actions)
+        if self._guard.submit(command, now):
+            return
+        # Who lets go keeps the arm for a moment, which a scene that waits has to live through.
+        self._pending = len(command.actions) if command.engaged else self._holdover
 
     def _keep(self, source: Source, session: str) -> None:
         try:

@@ -176,14 +176,26 @@ class FrameReceiver:
         Args:
             timeout: How long to wait for the first one [s].
         """
-        ready = dict(self._poller.poll(int(timeout * 1000.0)))
-        found = {}
-        for camera, socket in self._sockets.items():
-            arrived = list(self._arrived(camera, socket)) if socket in ready else []
-            if arrived:
-                found[camera] = arrived[-1]
-                self.skipped[camera] += len(arrived) - 1
+        found: dict[str, Sighting] = {}
+        for sighting in self.arrivals(timeout):
+            camera = sighting.header.camera
+            self.skipped[camera] += camera in found
+            found[camera] = sighting
         return found
+
+    def arrivals(self, timeout: float) -> list[Sighting]:
+        """Every new picture of every camera, for whoever records them.
+
+        Args:
+            timeout: How long to wait for the first one [s].
+        """
+        ready = dict(self._poller.poll(int(timeout * 1000.0)))
+        return [
+            sighting
+            for camera, socket in self._sockets.items()
+            if socket in ready
+            for sighting in self._arrived(camera, socket)
+        ]
 
     def close(self) -> None:
         """Disconnects. May be called more than once."""

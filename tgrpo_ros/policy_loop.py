@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from tgrpo.client import PolicyClient
+from tgrpo.client import PolicyClient, ServedChunk
 from tgrpo.errors import BusyError, DeadlineError, PolicyError, RobotFault, TgrpoError
 from tgrpo.keys import ClientKeys
 from tgrpo.spec import Embodiment, ObservationSpec
@@ -27,6 +28,7 @@ from tgrpo_ros.motion import Command, Source
 from tgrpo_ros.robot_config import RobotConfig
 from tgrpo_ros.status import ArmStatus
 from tgrpo_ros.strategies import Strategy
+from tgrpo_ros.traffic import Reply
 
 GREETING_MS = 1000.0
 """How long one attempt to reach the server may take [ms]."""
@@ -68,6 +70,8 @@ class PolicyLoop:
 
     Attributes:
         instruction: The task in words; may change at any time.
+        tell: Called with each request and what became of it.
+        temperature: At which the policy samples; 0 takes the most likely actions. May change at any time.
         enabled: False pauses the policy.
         counters: What became of the requests.
         meter: Of the commands.
@@ -113,7 +117,8 @@ class PolicyLoop:
         self._sequence = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
-        self.instruction, self.enabled = "", True
+        self.tell: Callable[[Reply], None] = lambda reply: None
+        self.instruction, self.temperature, self.enabled = "", 0.0, True
         self.counters, self.meter = Counters(), Meter()
         self.doing, self.failure = "starting", ""
 
@@ -248,22 +253,29 @@ class PolicyLoop:
             return
         seen = {camera: self._sightings[camera] for camera in needed.cameras}
         images = {camera: fitted(one.image, needed.size) for camera, one in seen.items() if one.image is not None}
-        now = proprio.time if status.waits else time.monotonic()
+        began = time.monotonic()
+        now = proprio.time if status.waits else began
         observed = min([now, *(sighting.header.captured for sighting in seen.values())])
+        asked = Reply(sequence=-1, asked=now, observed=observed, instruction=self.instruction, latency=0.0)
+        observation = Observation(images, self.instruction, proprio.values)
         try:
-            chunk = self._client.act(Observation(images, self.instruction, proprio.values), self._deadline_ms)
+            chunk = self._client.act(observation, self._deadline_ms, temperature=self.temperature)
         except PolicyError as error:
+            self.tell(replace(asked, latency=time.monotonic() - began, error=str(error)))
             self.counters.missed += 1
             self.doing = f"the policy server does not answer: {error}"
             self._closing.wait(0.05)
             return
+        answered = _answered(asked, chunk, time.monotonic() - began)
         now = proprio.time if status.waits else time.monotonic()
         if self._obstacle() or now - observed > self._config.safety.chunks.max_age:
+            self.tell(replace(answered, error=self._obstacle() or "too old"))
             self.counters.late += 1
             return
         begins = observed if self._config.safety.chunks.align == "stamp" else now
         actions = self._strategy.combine(chunk.actions, observed, begins)
         self._sequence += 1
+        self.tell(replace(answered, sequence=self._sequence))
         self._asked = (proprio.time, time.monotonic())
         self._send(Command(Source.POLICY, self._session, self._sequence, observed, actions))
         self.counters.sent += 1
@@ -280,3 +292,15 @@ class PolicyLoop:
         limit, now = self._config.safety.watchdogs.frame_age, time.monotonic()
         since = now if self._permitted_since is None else self._permitted_since
         return captured >= since and now - captured <= limit and now - proprio.arrived <= limit
+
+
+def _answered(asked: Reply, chunk: ServedChunk, latency: float) -> Reply:
+    """A request with its answer."""
+    return replace(
+        asked,
+        latency=latency,
+        version=chunk.version,
+        actions=chunk.actions.tolist(),
+        tokens=[] if chunk.tokens is None else chunk.tokens.tolist(),
+        log_probs=[] if chunk.log_probs is None else chunk.log_probs.tolist(),
+    )

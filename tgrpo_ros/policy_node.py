@@ -1,8 +1,9 @@
 """ROS 2 lifecycle node that asks the policy server and sends its actions to the arm node.
 
-Publishes ``ARM/command`` (std_msgs/Float64MultiArray). Subscribes ``ARM/status`` and ``ARM/proprio``; pictures come
-over ZeroMQ. Service ``~/enable`` (std_srvs/SetBool) pauses and resumes it. The parameter ``instruction`` may change at
-any time.
+Publishes ``ARM/command`` (std_msgs/Float64MultiArray) and ``~/reply`` (std_msgs/String), JSON of
+:class:`tgrpo_ros.traffic.Reply`: each request and what became of it. Subscribes ``ARM/status`` and ``ARM/proprio``;
+pictures come over ZeroMQ. Service ``~/enable`` (std_srvs/SetBool) pauses and resumes it. The parameters
+``instruction``, ``temperature`` and ``server`` may change at any time; another server begins a new session.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from std_srvs.srv import SetBool
 
 from tgrpo.errors import SettingsError, WireError
 from tgrpo.keys import ClientKeys
-from tgrpo_ros import robot_config, status
+from tgrpo_ros import robot_config, status, traffic
 from tgrpo_ros.frames import FrameReceiver, address_of
 from tgrpo_ros.managed import LATCHED, OK, WARN, Health, ManagedNode, run
 from tgrpo_ros.messages import command_message, lease_message, proprio_of
@@ -31,10 +32,11 @@ HEARTBEAT = 0.2
 OPTIONS = (
     *ROBOT,
     Option("arm", "tgrpo_arm", "name of the arm node"),
-    Option("server", "tcp://127.0.0.1:5757", "address of the policy server, see `tgrpo serve`"),
+    Option("server", "tcp://127.0.0.1:5757", "address of the policy server, see `tgrpo serve`", dynamic=True),
     Option("server_key", "", "public key file of a server that wants keys, see `tgrpo keys`"),
     Option("client_key", "", "secret key file of this robot, for a server that wants keys"),
     Option("instruction", "", "the task in words; empty: that of the simulated scene", dynamic=True),
+    Option("temperature", 0.0, "at which the policy samples; 0: the most likely", low=0.0, high=10.0, dynamic=True),
     Option("strategy", "receding_horizon", f"how chunks are executed: {', '.join(NAMES)}"),
     Option("execute", 8, "actions of a chunk that are executed before the policy is asked again", low=1, high=256),
     Option("decay", 0.01, "temporal ensembling: decay of the weights of newer chunks", low=0.0, high=10.0),
@@ -47,6 +49,8 @@ class PolicyNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__("tgrpo_policy", OPTIONS, "policy")
+        if hasattr(self, "add_post_set_parameters_callback"):  # Humble has none, so there the next beat notices
+            self.add_post_set_parameters_callback(lambda _: self._follow())
         self._loop: PolicyLoop | None = None
         self._session = ""
 
@@ -60,6 +64,7 @@ class PolicyNode(ManagedNode):
         if self._config.arm.driver == "sim" and not self.value("instruction"):
             self._scene_instruction = self.scene_description().instruction
         self._commands = self.publisher(Float64MultiArray, f"{arm}/command", 10)
+        self._replies = self.publisher(String, "~/reply", 100)
         self.subscribe(String, f"{arm}/status", self._hear, LATCHED)
         self.subscribe(Float64MultiArray, f"{arm}/proprio", self._feel, 1)
         self.serve(SetBool, "~/enable", self._enable)
@@ -67,10 +72,10 @@ class PolicyNode(ManagedNode):
 
     def begin(self) -> None:
         """Begins a session: asks for the lease, and for actions once the arm runs."""
-        self._session = secrets.token_hex(6)
+        self._session, self._server = secrets.token_hex(6), self.value("server")
         addresses = {camera.name: address_of(camera.name, self.get_namespace()) for camera in self._config.cameras}
         self._loop = PolicyLoop(
-            self.value("server"),
+            self._server,
             self._config,
             self._strategy(),
             FrameReceiver(addresses, images=True),
@@ -79,7 +84,8 @@ class PolicyNode(ManagedNode):
             keys=self._keys,
             deadline_ms=self.value("deadline_ms"),
         )
-        self._loop.instruction = self._instruction()
+        self._loop.tell = lambda reply: self._replies.publish(String(data=traffic.encode(reply)))
+        self._follow()
         self._loop.start()
         self.get_logger().info(f"session {self._session}: {self._loop.instruction or 'no instruction yet'}")
 
@@ -129,8 +135,16 @@ class PolicyNode(ManagedNode):
         server, client = (Path(name).expanduser() for name in names)
         return ClientKeys(secret=client, server=server)
 
-    def _instruction(self) -> str:
-        return str(self.value("instruction")) or self._scene_instruction
+    def _follow(self) -> None:
+        """Takes over parameters that may change during a session; another server is another session."""
+        if self._loop is None:
+            return
+        if self.value("server") != self._server:
+            self.pause()
+            self.begin()
+            return
+        self._loop.instruction = str(self.value("instruction")) or self._scene_instruction
+        self._loop.temperature = self.value("temperature")
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         response.success = self._loop is not None
@@ -146,7 +160,7 @@ class PolicyNode(ManagedNode):
 
     def _beat(self) -> None:
         if self._loop is not None:
-            self._loop.instruction = self._instruction()
+            self._follow()
             self._commands.publish(lease_message(Source.POLICY, self._session, self._config.action.dims))
 
     def _hear(self, message: String) -> None:

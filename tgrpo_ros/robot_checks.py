@@ -67,9 +67,10 @@ def checks(robot: str, workspace: str | None = None, key_folder: str = "keys") -
         remedy = "see the message; name the file of the box with --workspace"
         failed = Check("robot configuration", "failed", str(error), remedy)
         return [lambda: failed, clock, wake_up, kernel, discovery, partial(key_files, Path(key_folder))]
+    franka: list[Callable[[], Check]] = [partial(fci, config.arm.host), franky]
     return [
         partial(configuration, robot, config),
-        *([partial(fci, config.arm.host), franky] if config.arm.driver == "franky" else []),
+        *(franka if config.arm.driver == "franky" else []),
         *(partial(camera, one) for one in config.cameras),
         clock,
         wake_up,

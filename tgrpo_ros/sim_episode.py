@@ -46,6 +46,11 @@ class SimEpisode:
         """Whether the task is completed."""
         return self._arm.success
 
+    @property
+    def stage(self) -> int:
+        """Stages of the task that are complete."""
+        return self._arm.stage
+
     def reset(self, init_state: int, seed: int) -> None:
         """Begins anew at a recorded initial state.
 

@@ -38,6 +38,8 @@ class ArmStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """Control steps of a simulated arm since its reset."""
     success: bool = False
     """A simulated task is completed."""
+    stage: int = 0
+    """Completed stages of a simulated task."""
     schema: Literal["tgrpo/arm/1"] = "tgrpo/arm/1"
 
 

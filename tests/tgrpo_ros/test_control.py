@@ -75,7 +75,7 @@ class ScriptedArm:
 class Scene:
     """A scene that waits, around the scripted arm."""
 
-    waits, number, success = True, 1, False
+    waits, number, success, stage = True, 1, False, 0
 
     def __init__(self, arm):
         self.arm, self.max_steps = arm, 0

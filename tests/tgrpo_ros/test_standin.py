@@ -46,7 +46,6 @@ def test_imports_outside_the_subset_are_refused(tmp_path, line):
 @pytest.mark.parametrize(
     "action",
     [
-        "Node(executable='true', respawn=True)",
         "Node(executable='true', prefix='gdb')",
         "ExecuteProcess(cmd=['true'], shell=True)",
         "ExecuteProcess(cmd=['true'], output='both')",

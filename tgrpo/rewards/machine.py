@@ -85,6 +85,11 @@ class StageMachine:
         self._finished = False
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each stage, in order."""
+        return tuple(f"{part.object}: {stage.name}" for part in self.spec.subgoals for stage in part.stages)
+
+    @property
     def required(self) -> frozenset[str]:
         """Names of all quantities that the machine reads."""
         return frozenset(self._compiler.required)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import numpy as np
@@ -28,8 +28,10 @@ class PlannedPolicy(Strict, frozen=True):
     """One of the policies that are compared."""
 
     name: Text
+    checkpoint: str = ""
+    """What is to be served under this name: a folder, or the name of one that ships; empty: somebody serves it."""
     server: str = ""
-    """Address of its server; that of the session by default."""
+    """Address of its server; empty: the one that is started for its checkpoint."""
 
 
 class PlannedTask(Strict, frozen=True):
@@ -59,6 +61,12 @@ class Plan(Strict, frozen=True):
     episodes: Positive
     """Episodes of each policy in each task; with ``stop_early`` the most that are played."""
     name: str = ""
+    purpose: Literal["eval", "correct", "collect"] = "eval"
+    """``eval`` measures, in ``correct`` a person takes over and the policy learns, ``collect`` plays groups."""
+    group: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0
+    """Episodes in a row from one start, which TGRPO compares; 0: each begins at the next start."""
+    temperature: Annotated[float, msgspec.Meta(ge=0.0, le=10.0)] = 0.0
+    """At which policies sample; 0 takes the most likely actions."""
     stop_early: bool = False
     """Ends when the e-value of the comparison reaches ``stop_at``, which may be looked at after every pair."""
     stop_at: Annotated[float, msgspec.Meta(gt=1.0)] = 20.0
@@ -128,6 +136,8 @@ def check(plan: Plan, source: str = "plan") -> None:
     tasks = [(task.suite, task.task) for task in plan.tasks]
     if len(set(tasks)) < len(tasks):
         raise SettingsError(f"{source}: two tasks have the same suite and task number {tasks}; give each its own.")
+    if plan.group and plan.temperature <= 0.0:
+        raise SettingsError(f"{source}: a group of equal episodes teaches nothing; set a temperature above 0.")
     if plan.stop_early and len(plan.policies) < 2:
         raise SettingsError(f"{source}: stop_early compares two policies; name a second one, or leave it out.")
 
@@ -146,7 +156,8 @@ def order(plan: Plan) -> list[Slot]:
             first = turns.pop() % len(plan.policies)
             for turn in range(len(plan.policies)):
                 policy = (first + turn) % len(plan.policies)
-                slots.append(Slot(len(slots), policy, index, pair, task.starts[pair % len(task.starts)]))
+                start = task.starts[(pair // max(plan.group, 1)) % len(task.starts)]
+                slots.append(Slot(len(slots), policy, index, pair, start))
     return slots
 
 

@@ -22,6 +22,7 @@ class SimArm:
     Attributes:
         description: What the scene is.
         success: Whether the task is completed, after the newest step.
+        stage: Stages of the task that are complete.
         steps: Control steps done since the start of the scene; a reset counts as one.
         episode: Resets of the scene.
     """
@@ -111,7 +112,8 @@ class SimArm:
         self._note(self._link.ask(request, sim_link.State))
 
     def _note(self, state: sim_link.State) -> None:
-        self.success, self.steps, self.episode = state.success, state.step, state.episode
+        self.success, self.stage = state.success, state.stage
+        self.steps, self.episode = state.step, state.episode
         self._state = ArmState(
             time=state.time,
             received=state.stamp if self.description.pace == "real" else state.time,

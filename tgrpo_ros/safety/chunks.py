@@ -19,6 +19,7 @@ class ChunkPlayer:
     Attributes:
         dropped: Actions that were never executed because their time had passed.
         oldest: Greatest age of an action at its execution, since its observation [s].
+        taken: Sequence number of the command, and place in it, of the action that was taken last.
     """
 
     def __init__(self, limits: ChunkLimits, period: float) -> None:
@@ -32,6 +33,8 @@ class ChunkPlayer:
         self._actions: FloatArray | None = None
         self._observed, self._next = 0.0, 0
         self.dropped, self.oldest = 0, 0.0
+        self.taken = (-1, -1)
+        self._sequence = -1
 
     @property
     def loaded(self) -> bool:
@@ -41,7 +44,7 @@ class ChunkPlayer:
     def load(self, command: Command) -> None:
         """Replaces the chunk; what is left of the old one is dropped."""
         self._actions = np.asarray(command.actions, np.float64)
-        self._observed, self._next = command.observed, 0
+        self._observed, self._next, self._sequence = command.observed, 0, command.sequence
 
     def clear(self) -> None:
         """Drops the chunk."""
@@ -67,5 +70,6 @@ class ChunkPlayer:
         self.dropped += index - self._next
         self.oldest = max(self.oldest, age)
         self._next = index + 1
+        self.taken = (self._sequence, index)
         action: FloatArray = self._actions[index]
         return action

@@ -48,6 +48,8 @@ class Output:
     """Who moves the arm."""
     action: FloatArray | None
     """Action ``(A,)`` that began with this tick."""
+    taken: tuple[int, int] = (-1, -1)
+    """Sequence number of the command that it is of, and its place in that."""
     halt: bool = False
     """The driver has to stop the robot's own controller: there is a fault and the reference rests."""
 
@@ -154,7 +156,9 @@ class Guard:
         time = self._follower.time + elapsed if silent else state.time
         reference = self._move(self._follower, level, time, state.pose)
         halt = faulty and self._follower.resting
-        return Output(reference, gripper, level, self.ladder.reason, self.arbiter.active, action, halt)
+        source = self.arbiter.active
+        taken = (-1, -1) if action is None or source is None else self._players[source].taken
+        return Output(reference, gripper, level, self.ladder.reason, source, action, taken, halt)
 
     def arm(self, now: float, state: ArmState | None) -> None:
         """Lets the arm run from where it is. A person's decision; without effect while it runs.

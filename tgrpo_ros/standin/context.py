@@ -56,6 +56,7 @@ class Context:
         self.handlers: list[Any] = []
         self.children: list[Child] = []
         self.lock = threading.RLock()
+        self._ending = threading.Event()
         self.stopping = False
         self.failure: Exception | None = None
 
@@ -104,6 +105,7 @@ class Context:
             if self.stopping:
                 return
             self.stopping = True
+            self._ending.set()
             self.log("launch", f"shutting down: {reason}")
             self.emit("shutdown", ShutdownEvent(reason))
             for child in self.children:
@@ -145,6 +147,8 @@ class Context:
         else:
             self.log(child.label, f"process has died [pid {pid}, exit code {code}]", "ERROR")
         self._react(child, code)
+        if child.action.respawn and not self._ending.wait(child.action.respawn_delay):
+            child.action.execute(self)
         child.done = True
 
     def _react(self, child: Child, code: int | None) -> None:

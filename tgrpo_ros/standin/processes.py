@@ -29,11 +29,14 @@ class ExecuteProcess(Action):
         output: str = "log",
         sigterm_timeout: SomeText = "5",
         sigkill_timeout: SomeText = "5",
+        respawn: bool = False,
+        respawn_delay: float = 0.0,
         on_exit: Any = None,
         condition: IfCondition | None = None,
     ) -> None:  # launch's own arguments
         super().__init__(condition=condition)
         self.cmd, self.cwd, self.env, self.additional_env = cmd, cwd, env, additional_env
+        self.respawn, self.respawn_delay = respawn, respawn_delay
         self.on_exit, self.timeouts = on_exit, (sigterm_timeout, sigkill_timeout)
         if output not in ("log", "screen"):
             raise TypeError(f"output={output!r}: the stand-in always prints; use 'screen'")

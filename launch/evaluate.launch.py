@@ -1,0 +1,131 @@
+"""Plays the plan of an evaluation and records it: policy servers, the robot, and the node that runs the session.
+
+    ros2 launch tgrpo_ros evaluate.launch.py plan:=plan.yaml session:=sessions/monday
+    ros2 launch tgrpo_ros evaluate.launch.py plan:=plan.yaml session:=sessions/monday robot:=fr3 workspace:=cell.yaml \
+        attended:=true
+
+What dies is started again, and the session goes on with the next episode. The same command continues a session that was
+stopped. In simulation nobody is needed; at a real arm a person says go and labels.
+"""
+
+from pathlib import Path
+
+import yaml
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+    Shutdown,
+)
+from launch.event_handlers import OnProcessExit, OnShutdown
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchDescription
+from tgrpo_ros.launching import find_command, refuse_unknown_arguments, scene_address
+
+SWITCH = ["true", "false"]
+
+# Name, default, description, choices.
+ARGUMENTS = [
+    ("plan", "", "YAML file of what is played, see docs/sessions.md", None),
+    ("session", "", "session folder; one that is there is continued", None),
+    ("robot", "sim", "robot configuration: sim, fr3, panda, or the path of a YAML file", None),
+    ("workspace", "", "YAML file with low and high of the box that the tool may be in; real robots need it", None),
+    ("attended", "false", "a person says go and labels; a real arm is not run without", SWITCH),
+    ("operator", "", "who that is, for the record", None),
+    ("teleop", "", "what a person takes over with", None),
+    ("mode", "fast", "robot:=sim: exact equals stock LIBERO, fast simplifies pictures", ["exact", "fast"]),
+    ("pace", "fast", "robot:=sim: fast: the scene waits for the policy; real: in real time", ["fast", "real"]),
+    ("size", "64", "robot:=sim: height and width of pictures [px], as the policies want them", None),
+    ("port", "5757", "port of the first policy server", None),
+    ("namespace", "", "ROS namespace of the nodes", None),
+]
+PASSED = ("robot", "workspace", "teleop", "mode", "pace", "size", "namespace")
+ended = []
+
+
+def on_session_exit(event, context):
+    """Ends the launch with the session: 0 its plan is done, 2 its settings are wrong; otherwise it is started again."""
+    if ended or event.returncode not in (0, 2):
+        return []
+    ended.append(True)
+    if event.returncode == 2:
+        raise RuntimeError("the session could not begin; see its messages")
+    return [Shutdown(reason="the plan is done")]
+
+
+def start(context):
+    """The servers, the robot, and who runs the session."""
+    text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    plan = read(text["plan"])
+    task = (plan.get("tasks") or [{}])[0]
+    port = int(text["port"])
+    again = {"output": "screen", "respawn": True, "respawn_delay": 1.0}
+    servers = [
+        ExecuteProcess(cmd=[find_command(), "serve", policy["checkpoint"], "--port", str(port + place)], **again)
+        for place, policy in enumerate(plan.get("policies", ()))
+        if policy.get("checkpoint")
+    ]
+    robot = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(Path(__file__).with_name("robot.launch.py"))),
+        launch_arguments=[
+            ("policy_server", f"tcp://127.0.0.1:{port}"),
+            ("suite", str(task.get("suite") or "libero_object")),
+            ("task", str(task.get("task", 0))),
+            ("instruction", str(task.get("instruction", ""))),
+            ("respawn", "true"),
+            *((name, text[name]) for name in PASSED),
+        ],
+    )
+    session = Node(
+        package="tgrpo_ros",
+        executable="tgrpo_session_node",
+        name="tgrpo_session",
+        namespace=text["namespace"],
+        parameters=[
+            {
+                "robot": text["robot"],
+                "workspace": text["workspace"],
+                "scene": scene_address(text["namespace"]) if text["robot"] == "sim" else "",
+                "plan": text["plan"],
+                "session": text["session"],
+                "server": f"tcp://127.0.0.1:{port}",
+                "attended": text["attended"] == "true",
+                "operator": text["operator"],
+            }
+        ],
+        sigterm_timeout="15",
+        **again,
+    )
+    watched = [
+        RegisterEventHandler(OnShutdown(on_shutdown=lambda event, context: ended.append(True))),
+        RegisterEventHandler(OnProcessExit(target_action=session, on_exit=on_session_exit)),
+    ]
+    return [*watched, *servers, robot, session]
+
+
+def read(path):
+    """The plan, only to know what to start; the session checks it."""
+    try:
+        plan = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RuntimeError(f"plan:={path} cannot be read: {error.strerror}") from error
+    if not isinstance(plan, dict):
+        raise RuntimeError(f"{path} is no plan; see docs/sessions.md")
+    return plan
+
+
+def generate_launch_description():
+    """Arguments and processes."""
+    names = [name for name, *_ in ARGUMENTS]
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(n, default_value=d, description=t, choices=c) for n, d, t, c in ARGUMENTS),
+            OpaqueFunction(function=lambda context: refuse_unknown_arguments(__file__, names)),
+            OpaqueFunction(function=start),
+        ]
+    )
