@@ -81,6 +81,7 @@ class SceneLink:
 
     def _disconnect(self) -> None:
         self._socket.disable_monitor()
+        self._monitor.close(linger=0)  # or the context would wait for it for ever
         self._socket.close()
 
 
