@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from tgrpo.errors import TgrpoError
 from tgrpo_ros.drivers.base import Camera, Frame
 from tgrpo_ros.frames import FrameSender
 from tgrpo_ros.meter import Meter
@@ -57,6 +58,9 @@ class CameraLoop:
                 self._sender.send(frame)
                 self.meter.tick(time.monotonic())
                 self._show(frame)
+        except TgrpoError as error:
+            _log.error("the camera has ended: %s", error)
+            self.failure = str(error)
         except Exception as error:  # noqa: BLE001  (whatever a driver raises, people are told why there are no pictures)
             _log.exception("the camera has failed")
             self.failure = str(error) or type(error).__name__

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from tgrpo.errors import RobotFault
+from tgrpo.errors import RobotFault, TgrpoError
 from tgrpo_ros.drivers.base import Arm
 from tgrpo_ros.frames import Header
 from tgrpo_ros.meter import Meter
@@ -199,6 +199,9 @@ class ControlLoop:
                 else:
                     due = self._wait_until(due)
                 self._tick()
+        except TgrpoError as error:
+            _log.error("the control loop has ended: %s", error)
+            self.failure = str(error)
         except Exception as error:  # noqa: BLE001  (whatever a driver raises, the arm is stopped and people are told)
             _log.exception("the control loop has failed")
             self.failure = str(error) or type(error).__name__

@@ -257,7 +257,7 @@ class PolicyLoop:
         now = proprio.time if status.waits else began
         observed = min([now, *(sighting.header.captured for sighting in seen.values())])
         asked = Reply(sequence=-1, asked=now, observed=observed, instruction=self.instruction, latency=0.0)
-        observation = Observation(images, self.instruction, proprio.values)
+        observation = Observation(images, self.instruction, proprio.values if needed.proprio else None)
         try:
             chunk = self._client.act(observation, self._deadline_ms, temperature=self.temperature)
         except PolicyError as error:

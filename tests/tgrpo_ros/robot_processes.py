@@ -22,7 +22,7 @@ from tgrpo.types import ActionChunk
 from tgrpo_ros.managed import LATCHED
 
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 240.0
+PATIENCE = 120.0
 PERIOD = 0.05
 # The follower and the gates of a real arm, with watchdogs that a busy machine does not trip.
 ROBOT = """

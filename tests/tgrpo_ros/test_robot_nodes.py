@@ -81,6 +81,7 @@ def test_transitions_parameters_and_diagnostics(robot):
 
     seen = lambda: {s.name: s for m in robot.diagnostics for s in m.status}  # noqa: E731
     robot.until(lambda: seen().get("tgrpo_arm: arm") and seen()["tgrpo_arm: arm"].message == "RUN")
+    robot.until(lambda: "tgrpo_camera: camera" in seen())
     values = {value.key: value.value for value in seen()["tgrpo_arm: arm"].values}
     assert float(values["rate [1/s]"]) > 0.0
     assert {"jitter [ms]", "age [s]", "missed ticks"} <= set(values)
@@ -116,7 +117,7 @@ def test_a_second_arm_camera_or_policy_node_is_refused(robot):
     assert second.wait(parts.PATIENCE) == 1
     assert "controls the arm; stop that one first" in robot.log("second_policy").read_text()
     assert robot.status(level="RUN")["leases"] == {"policy": held}
-    assert robot.statuses[-1]["refused"]["lease held"] > 0
+    robot.until(lambda: robot.statuses[-1]["refused"].get("lease held", 0) > 0)
     # A foreign session that does not ask for a lease moves nothing either.
     before = robot.statuses[-1]["refused"].get("other session", 0)
     actions = np.zeros((1, 7), np.float32)
