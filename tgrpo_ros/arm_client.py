@@ -85,6 +85,15 @@ class ArmClient:
         # What is heard from now on is about this episode.
         self.until(lambda: self.status.level == "RUN" or self.status.steps > 0, "the arm does not run")
 
+    def arm(self) -> None:
+        """Arms the arm for whoever is to move it.
+
+        Raises:
+            RobotFault: It refuses.
+        """
+        self.trigger("arm")
+        self.until(lambda: self.status.level == "RUN", "the arm does not run")
+
     def stop(self) -> None:
         """Brakes to a stop.
 

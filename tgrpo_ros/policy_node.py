@@ -2,8 +2,8 @@
 
 Publishes ``ARM/command`` (std_msgs/Float64MultiArray) and ``~/reply`` (std_msgs/String), JSON of
 :class:`tgrpo_ros.traffic.Reply`: each request and what became of it. Subscribes ``ARM/status`` and ``ARM/proprio``;
-pictures come over ZeroMQ. Service ``~/enable`` (std_srvs/SetBool) pauses and resumes it. The parameters ``instruction``,
-``temperature`` and ``server`` may change at any time; another server begins a new session.
+pictures come over ZeroMQ. Service ``~/enable`` (std_srvs/SetBool) pauses and resumes it. The parameters
+``instruction``, ``temperature`` and ``server`` may change at any time; another server begins a new session.
 """
 
 from __future__ import annotations
