@@ -19,7 +19,7 @@ from rclpy.node import Node
 from std_msgs.msg import Float64MultiArray, String
 
 from tgrpo import sim_link
-from tgrpo.errors import RobotFault, WireError
+from tgrpo.errors import SettingsError, WireError
 from tgrpo_ros import robot_config, status
 from tgrpo_ros.drivers.sim_scene import SceneLink, wait_for_scene
 from tgrpo_ros.managed import LATCHED, run_plain
@@ -47,9 +47,10 @@ class OperatorNode(Node):
             self.declare_parameter(option.name, option.default, option.descriptor())
         config = robot_config.load(self.value("robot"))
         if config.arm.driver != "sim":
-            raise RobotFault("a scripted operator is for a simulated arm; at a real one a person takes over.")
+            raise SettingsError("a scripted operator is for a simulated arm; at a real one a person takes over.")
         self._dims = config.action.dims
-        self._scene = wait_for_scene(self.value("scene"))
+        if wait_for_scene(self.value("scene")).pace != "fast":
+            raise SettingsError("a scripted operator plans while the scene waits: start it with pace:=fast.")
         self._link = SceneLink(self.value("scene"))
         self._patience = Patience(self.value("patience_steps"), self.value("stages"))
         self._session, self._sequence = secrets.token_hex(6), 0
@@ -64,8 +65,11 @@ class OperatorNode(Node):
         """A parameter's value."""
         return self.get_parameter(name).value
 
-    def _beat(self) -> None:
+    def _beat_once(self) -> None:
         self._commands.publish(lease_message(Source.HUMAN, self._session, self._dims))
+
+    def _beat(self) -> None:
+        self._beat_once()
         if self._status is not None and self._patience.engaged and time.monotonic() - self._acted[1] > AGAIN:
             self._act(self._status, afresh=False)
 
@@ -100,6 +104,7 @@ class OperatorNode(Node):
         self._send(np.zeros((1, self._dims), np.float32), engaged=False)
 
     def _send(self, actions: Any, *, engaged: bool) -> None:
+        self._beat_once()  # planning may have taken longer than a lease lasts
         self._sequence += 1
         command = Command(Source.HUMAN, self._session, self._sequence, time.monotonic(), actions, engaged)
         self._commands.publish(command_message(command))

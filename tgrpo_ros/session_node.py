@@ -127,7 +127,7 @@ class SessionNode(Node):
         """Plays and records one episode."""
         slot, task = chosen.slot, self._plan.tasks[chosen.slot.task]
         server = self._server(slot.policy)
-        self._client.until(lambda: self._client.reports, "the arm node does not report; is it running?")
+        self._wait_for_arm()
         patience = self.value("patience")
         version = self._served.version(server, patience, lambda: self._client.look(0.0))
         swapped = self._served.update(server, version)
@@ -164,6 +164,18 @@ class SessionNode(Node):
             finally:
                 self._tape = None
             self._close(flow, recorder)
+
+    def _wait_for_arm(self) -> None:
+        """Waits until the arm node reports and a person has ended its fault, however long that takes them.
+
+        Raises:
+            RobotFault: The arm node does not report.
+        """
+        self._client.until(lambda: not self._client.silent, "the arm node does not report; is it running?")
+        if self._client.status.level == "FAULT":
+            self._say(f"the arm has a fault: {self._client.status.detail}. Acknowledge it, and the session goes on")
+        while self._client.status.level == "FAULT":
+            self._client.look(0.1)
 
     def _close(self, flow: Flow, recorder: EpisodeRecorder) -> None:
         if flow.outcome is None:

@@ -21,7 +21,7 @@ class Client:
     reports = True
 
     def __init__(self, *statuses):
-        self.script, self.calls, self.heard = list(statuses), [], float("inf")
+        self.script, self.calls, self.silent = list(statuses), [], False
         self.status = ArmStatus(level="DECELERATE", reason="not_armed", episode=1)
         self.refuses = ""
 
@@ -91,11 +91,10 @@ class Played:
 
 @pytest.fixture
 def play():
-    def run(*statuses, attended=False, start=None, problem="", refuses="", heard=None, words=None):
+    def run(*statuses, attended=False, start=None, problem="", refuses="", silent=False, words=None):
         client, policy, tape, said = Client(*statuses), Policy(), Tape(), []
         client.refuses = refuses
-        if heard is not None:
-            client.heard = heard
+        client.silent = silent
         start = start or Start()
         flow = Flow(5.0, confirm_start=attended, confirm_label=attended)
         driver = EpisodeDriver(client, policy, words or Words(), said.append)
@@ -137,7 +136,7 @@ def test_a_stop_is_blamed_on_its_cause(play, reason, outcome):
 
 
 def test_an_arm_node_that_is_gone_is_no_failure_and_is_not_asked_to_stop(play):
-    done = play(status(), heard=0.0)
+    done = play(status(), silent=True)
     assert (done.flow.outcome, done.flow.reason) == ("infrastructure", "the arm node is silent")
     assert done.client.calls == ["run"]
 

@@ -20,7 +20,7 @@ from tgrpo.record.episode import load
 from tgrpo.record.recover import begun
 from tgrpo.record.session import closed_episodes
 from tgrpo.record.steps import steps
-from tgrpo.record.streams import Event, PolicyReply, RobotState
+from tgrpo.record.streams import Action, Event, PolicyReply, RobotState
 from tgrpo.session import versions
 
 spec = importlib.util.spec_from_file_location("session_launch", Path(__file__).with_name("session_launch.py"))
@@ -67,12 +67,14 @@ def test_two_policies_blind_and_interleaved(session, tmp_path):
     table = steps(one)
     assert len(table) == 24  # 1.2 s at 20 Hz
     assert set(table.source) == {"policy"}
-    assert table.executed == pytest.approx(table.policy)
     assert sorted(one.cameras()) == ["agentview", "robot0_eye_in_hand"]
     replies = one.of(PolicyReply)
-    assert len(replies) == 3  # chunks of 8
+    assert len(replies) >= 3  # chunks of 8; a last one may be too late
+    for action in one.of(Action):
+        assert action.executed == pytest.approx(replies[action.request].actions[action.index])
+    assert [action.index for action in one.of(Action)] == list(range(8)) * 3
     assert all(reply.version and reply.tokens for reply in replies)
-    assert len(one.of(RobotState)) >= 20
+    assert len(one.of(RobotState)) >= 12  # a busy machine may miss a report, never a step
     assert one.result.reason == "time limit of 1.2 s"
     assert one.info.stage_names
     # The same policy from the same start does the same, through two servers.
