@@ -1,7 +1,7 @@
 # `make sim-train` and `make test` set everything up themselves; nothing is done twice.
 #   make sim-train ARGS="suite:=libero_goal task:=3 preset:=paper"
 .DEFAULT_GOAL := help
-.PHONY: help setup sim-train test lint lock franka-sim clean
+.PHONY: help setup sim-train demo test lint lock franka-sim clean
 
 BIN := .venv/bin
 # A sourced ROS 2 must not leak into the virtual environment, which has ROS packages of its own.
@@ -10,6 +10,7 @@ export OMP_NUM_THREADS ?= 1
 
 help:
 	@echo 'make sim-train [ARGS="task:=3 preset:=paper"]  fine-tune the shipped policy with TGRPO in LIBERO'
+	@echo 'make demo [ARGS="suite:=libero_spatial task:=2"] the shipped policy plays a task through the nodes of the robot'
 	@echo 'make test                                      all checks and tests'
 	@echo 'make setup                                     only the virtual environment'
 	@echo 'make franka-sim                                a simulated FR3 for the tests of its driver'
@@ -26,12 +27,20 @@ setup: .venv/.project
 	@$(CLEAN_ENV) sh requirements/install.sh project
 	@touch $@
 
+# Runs a launch file with ROS 2 where it knows this package, and with the stand-in elsewhere.
+define launch
+@if command -v ros2 >/dev/null && ros2 pkg prefix tgrpo_ros >/dev/null 2>&1; then \
+	TGRPO_COMMAND="$(CURDIR)/$(BIN)/tgrpo" exec ros2 launch tgrpo_ros $(1) $(ARGS); \
+else \
+	exec $(CLEAN_ENV) $(BIN)/tgrpo-launch tgrpo_ros $(1) $(ARGS); \
+fi
+endef
+
 sim-train: setup
-	@if command -v ros2 >/dev/null && ros2 pkg prefix tgrpo_ros >/dev/null 2>&1; then \
-		TGRPO_COMMAND="$(CURDIR)/$(BIN)/tgrpo" exec ros2 launch tgrpo_ros sim_train.launch.py $(ARGS); \
-	else \
-		exec $(CLEAN_ENV) $(BIN)/tgrpo-launch tgrpo_ros sim_train.launch.py $(ARGS); \
-	fi
+	$(call launch,sim_train.launch.py)
+
+demo: setup
+	$(call launch,demo.launch.py)
 
 lint: setup
 	$(BIN)/ruff check .

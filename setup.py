@@ -153,6 +153,7 @@ setup(
             "sim-robot = sim.robot:main",
             "session = tgrpo_ros.session_command:main",
         ],
+        "tgrpo.robot_checks": ["tgrpo_ros = tgrpo_ros.robot_checks:checks"],
     },
     zip_safe=False,
 )

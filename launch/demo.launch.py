@@ -15,7 +15,7 @@ from launch.actions import (
     RegisterEventHandler,
     Shutdown,
 )
-from launch.event_handlers import OnProcessExit
+from launch.event_handlers import OnProcessExit, OnShutdown
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -48,7 +48,9 @@ def on_server_exit(event, context):
 
 
 def on_finish(event, context):
-    """Ends the launch with the episodes; their failure becomes the launch's own."""
+    """Ends the launch with the episodes; their failure becomes the launch's own, unless somebody stopped it."""
+    if finished:
+        return []
     finished.append(True)
     if event.returncode != 0:
         raise RuntimeError(f"the episodes failed with exit code {event.returncode}")
@@ -85,6 +87,7 @@ def start(context):
         output="screen",
     )
     watched = [
+        RegisterEventHandler(OnShutdown(on_shutdown=lambda event, context: finished.append(True))),
         RegisterEventHandler(OnProcessExit(target_action=server, on_exit=on_server_exit)),
         RegisterEventHandler(OnProcessExit(target_action=episodes, on_exit=on_finish)),
     ]

@@ -91,7 +91,7 @@ def start(context):
             {
                 "robot": text["robot"],
                 "workspace": text["workspace"],
-                "scene": scene_address(text["namespace"]) if text["robot"] == "sim" else "",
+                "scene": scene_address(text["namespace"]),  # only a simulated arm has one
                 "plan": text["plan"],
                 "session": text["session"],
                 "server": f"tcp://127.0.0.1:{port}",

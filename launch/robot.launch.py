@@ -23,8 +23,8 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 from tgrpo_ros.launching import (
-    cameras_of,
     find_command,
+    look_up,
     profile_variable,
     refuse_unknown_arguments,
     scene_address,
@@ -82,10 +82,10 @@ def start(context):
     text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     configs = Path(PathJoinSubstitution([FindPackageShare("tgrpo_ros"), "robot_configs"]).perform(context))
     robot, autostart = text["robot"], text["autostart"] == "true"
-    scene = scene_address(text["namespace"]) if robot == "sim" else ""
+    driver, cameras = look_up(robot, configs)
+    scene = scene_address(text["namespace"]) if driver == "sim" else ""
     again = {"output": "screen", "respawn": text["respawn"] == "true", "respawn_delay": 1.0}
     common = {"robot": robot, "workspace": text["workspace"], "scene": scene, "autostart": autostart}
-    cameras = cameras_of(robot, configs)
 
     def node(name, executable, more):
         return Node(
@@ -95,6 +95,7 @@ def start(context):
             namespace=text["namespace"],
             parameters=[{**common, **more}],
             ros_arguments=["--log-level", text["log_level"]],
+            sigterm_timeout="15",  # an orderly stop of an arm is worth waiting for
             **again,
         )
 
@@ -112,7 +113,7 @@ def start(context):
     started.append(node("tgrpo_policy", "tgrpo_policy_node", policy))
     if text["teleop"]:
         started.append(node("tgrpo_teleop", "tgrpo_teleop_node", {"device": text["teleop"]}))
-    if robot == "sim":
+    if scene:
         started.insert(0, _scene(text, cameras, scene, again))
     if text["rviz"] == "true":
         shown = str(configs / "robot.rviz")

@@ -131,7 +131,7 @@ def _forecast(
     episodes = settings.iterations * settings.groups * settings.group_size
     evaluations = 2 + (settings.iterations // settings.evaluate_every if settings.evaluate_every else 0)
     evaluated = evaluations * len(state_range(settings.held_out_states))
-    decisions = episodes * math.ceil(step_limit(settings) / settings.execute)
+    decisions = episodes * math.ceil(step_limit(settings) / min(settings.execute, policy.spec.chunk))
     passes = decisions * settings.learner.epochs
     return Forecast(
         parameters=sum(value.numel() for value in weights),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ from sim.control import Control
 from sim.settings import PRESETS, TrainSettings, check, worker_count
 from sim.training import START, Training
 from tgrpo.errors import SettingsError, UnknownNameError
-from tgrpo.policies import shipped
+from tgrpo.policies import kind_of, shipped
 from tgrpo.policies.trainable import Trainable, load_trainable
 from tgrpo.record import files, provenance
 from tgrpo.record.run_folder import RunFolder
@@ -30,6 +31,8 @@ SPACE = 200_000_000
 class TrainCommand(TrainSettings, frozen=True):
     """Fine-tunes a policy on one LIBERO task with TGRPO."""
 
+    checkpoint: Path | None = None
+    """Folder of the checkpoint, if `policy` says its kind, as in `--policy openvla --checkpoint FOLDER`."""
     run_dir: Path | None = None
     """Run folder, where everything is written; a new one in `runs/`, named by the time, if not given."""
     resume: bool = False
@@ -40,8 +43,21 @@ class TrainCommand(TrainSettings, frozen=True):
     """Whether to obey `pause`, `resume`, `checkpoint` and `stop` on standard input; its end is a stop, too."""
 
     def settings(self) -> TrainSettings:
-        """The run's settings, without what only concerns this command."""
-        return TrainSettings(**{name: getattr(self, name) for name in TrainSettings.__struct_fields__})
+        """The run's settings, without what only concerns this command.
+
+        Raises:
+            SettingsError: The checkpoint is of another kind than `policy` says.
+            CheckpointError: It is none.
+        """
+        settings = TrainSettings(**{name: getattr(self, name) for name in TrainSettings.__struct_fields__})
+        if self.checkpoint is None:
+            return settings
+        kind = kind_of(self.checkpoint)
+        if kind != self.policy:
+            raise SettingsError(
+                f"{self.checkpoint} is of the kind {kind!r}, not {self.policy!r}: give that as --policy."
+            )
+        return msgspec.structs.replace(settings, policy=str(self.checkpoint))
 
 
 def parse(argv: list[str]) -> TrainCommand:
@@ -58,6 +74,10 @@ def parse(argv: list[str]) -> TrainCommand:
 def main(argv: list[str]) -> int:
     """``tgrpo train``."""
     console, control, command = Console(), Control(), parse(argv)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SettingsError(
+            "tgrpo train is one process: start it without torchrun. tgrpo.learner.Learner alone runs under torchrun."
+        )
     if command.resume and command.run_dir is None:
         raise SettingsError("--resume needs --run-dir: the folder of the run to continue.")
     if command.dry_run:
@@ -90,7 +110,8 @@ def startable(settings: TrainSettings) -> Trainable:
     check(validated(settings))
     policy = load_trainable(shipped(settings.policy))
     check_compatible(policy.spec.action, ActionSpec())
-    if settings.execute > policy.spec.chunk:
+    # A policy of single actions has no chunk to execute a part of.
+    if settings.execute > policy.spec.chunk > 1:
         raise SettingsError(f"execute is {settings.execute}, but the policy decides {policy.spec.chunk} actions.")
     return policy
 

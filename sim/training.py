@@ -21,6 +21,7 @@ from sim.evaluate import outcomes
 from sim.libero import resolve_task, task_names
 from sim.rollout import Unit, UnitResult
 from sim.settings import TrainSettings, state_range, step_limit, worker_count
+from sim.shared import SharedPolicy
 from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
 from tgrpo.algo.samplers import Outcome
 from tgrpo.errors import CheckpointError
@@ -64,6 +65,7 @@ class Training:
         self.totals = {"environment_steps": 0, "episodes": 0, "training": 0.0, "evaluation": 0.0}
         self.memory = loop.Memory()
         self._saved: int | None = None
+        self._shared: SharedPolicy | None = None
         self._stop_noticed = False
         # Hidden like every file under construction, so that a killed run's is removed by the next one.
         self._acting = run.path / ".tmp-acting"
@@ -83,6 +85,8 @@ class Training:
         try:
             self._prepare()
             with contextlib.ExitStack() as stack:
+                if not self.learner.policy.merges:
+                    self._shared = stack.enter_context(SharedPolicy(self.learner.policy, self.settings.group_size))
                 if pool is None:
                     workers = WorkerPool(worker_count(self.settings), WorkerSettings(mode=self.settings.mode))
                     pool = stack.enter_context(workers)
@@ -230,7 +234,10 @@ class Training:
             shutil.rmtree(self._acting, ignore_errors=True)
             with files.disk_guard(folder):
                 folder.mkdir(parents=True)
-                self.learner.export(folder)
+                if self._shared is None:
+                    self.learner.export(folder)
+                else:
+                    self._shared.publish(folder, folder.name)
         return folder
 
     def _checkpoint(self) -> None:

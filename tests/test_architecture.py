@@ -20,6 +20,8 @@ FORBIDDEN = {
     "tgrpo_ros": {"sim", "torch", "transformers", "peft", *SIMULATORS},
     "tgrpo_ros/drivers": {"rclpy", "sim", "torch"},
 }
+ROS_DRIVERS = {"tgrpo_ros/drivers/topics.py"}
+"""The one driver that speaks ROS; what opens drivers imports it only when it is asked for."""
 TORCH_HOUSES = ("tgrpo/policies", "tgrpo/algo", "tgrpo/learner.py", "tgrpo/apprentice.py", "sim")
 ROBOT_SIDE = ("tgrpo", "numpy", "msgspec", "zmq", "yaml", "rich", "tyro")
 
@@ -51,7 +53,8 @@ def imports(path):
 def test_import_rules(path):
     for house, forbidden in FORBIDDEN.items():
         if path.is_relative_to(ROOT / house):
-            assert not forbidden & set(imports(path)), f"{house} must not import these"
+            excused = {"rclpy"} if name(path) in ROS_DRIVERS else set()
+            assert not (forbidden - excused) & set(imports(path)), f"{house} must not import these"
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)

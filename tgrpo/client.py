@@ -15,6 +15,8 @@ from __future__ import annotations
 import math
 import time
 import uuid
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar
@@ -129,24 +131,36 @@ class PolicyClient:
         chosen, self._next_seed = (self._next_seed, self._next_seed + 1) if seed is None else (seed, self._next_seed)
         for _ in range(2):
             card = self._card or self._greet(until)
-            request = Act(
-                **self._head(),
-                contract=card.contract,
-                deadline_ms=max((until - time.monotonic()) * 1000.0, 0.001),
-                instruction=observation.instruction,
-                seed=chosen,
-                temperature=temperature,
-                tensors=tensors,
-            )
+            request = self._act(card, observation, until, chosen, temperature, tensors)
             reply, parts = self._ask(request, buffers, until)
             if isinstance(reply, Refusal) and reply.code == "contract":
                 self._card = None  # another policy is served now: compare its card before asking again
                 continue
-            chunk = _expect(reply, Chunk)
-            decided = payload.unpack_chunk(chunk, parts, card.spec)
-            times = {"queue_ms": chunk.queue_ms, "infer_ms": chunk.infer_ms}
-            return ServedChunk(decided.actions, decided.tokens, decided.log_probs, version=chunk.version, **times)
+            return _served(_expect(reply, Chunk), parts, card)
         raise PolicyError(f"{self._address} changed its policy twice during one request.")
+
+    def act_all(
+        self, observations: Sequence[Observation], deadline_ms: float, *, temperature: float, seeds: Sequence[int]
+    ) -> list[ServedChunk]:
+        """Asks for a chunk for each of some observations at once, for example of simulators side by side.
+
+        Args:
+            observations: At most the server's quota.
+            deadline_ms: Time until all are there or this raises [ms].
+            temperature: As for :meth:`act`.
+            seeds: One for each observation.
+
+        Raises:
+            PolicyError: As :meth:`act`; one that is refused spoils the others.
+        """
+        until = _until(deadline_ms)
+        card = self._card or self._greet(until)
+        asked = []
+        for observation, seed in zip(observations, seeds, strict=True):
+            tensors, buffers = payload.pack_observation(observation, self._codec)
+            request = self._act(card, observation, until, seed, temperature, tensors)
+            asked.append((request, buffers))
+        return [_served(_expect(reply, Chunk), parts, card) for reply, parts in self._ask_all(asked, until)]
 
     def ping(self, deadline_ms: float = 1000.0) -> Pong:
         """Health of the server; answered also while its model is busy."""
@@ -155,6 +169,25 @@ class PolicyClient:
     def stats(self, deadline_ms: float = 1000.0) -> dict[str, float]:
         """Counters of the server."""
         return dict(_expect(self._ask(GetStats(**self._head()), [], _until(deadline_ms))[0], Stats).values)
+
+    def _act(
+        self,
+        card: Card,
+        observation: Observation,
+        until: float,
+        seed: int,
+        temperature: float,
+        tensors: tuple[wire.Tensor, ...],
+    ) -> Act:
+        return Act(
+            **self._head(),
+            contract=card.contract,
+            deadline_ms=max((until - time.monotonic()) * 1000.0, 0.001),
+            instruction=observation.instruction,
+            seed=seed,
+            temperature=temperature,
+            tensors=tensors,
+        )
 
     def _greet(self, until: float) -> Card:
         card = _expect(self._ask(Hello(**self._head()), [], until)[0], Card)
@@ -193,21 +226,30 @@ class PolicyClient:
     def _ask(
         self, request: wire.Message, buffers: list[wire.Buffer], until: float
     ) -> tuple[wire.Reply, list[memoryview]]:
-        """Sends a request and waits for its own reply; replies to anything else are dropped."""
-        frames = wire.encode(request, buffers, checked=self._keys is None)
+        """Sends a request and waits for its own reply."""
+        return self._ask_all([(request, buffers)], until)[0]
+
+    def _ask_all(
+        self, requests: Sequence[tuple[wire.Message, list[wire.Buffer]]], until: float
+    ) -> list[tuple[wire.Reply, list[memoryview]]]:
+        """Sends some requests and waits for their replies; replies to anything else are dropped."""
+        checked = self._keys is None
+        waiting = deque(wire.encode(request, buffers, checked=checked) for request, buffers in requests)
+        replies: dict[int, tuple[wire.Reply, list[memoryview]]] = {}
+        numbers = [request.seq for request, _ in requests]
         try:
-            self._wait(zmq.POLLOUT, until)
-            self._open.send_multipart(frames, zmq.DONTWAIT, copy=False)
-            while True:
-                self._wait(zmq.POLLIN, until)
+            while len(replies) < len(numbers):
+                self._send_what_fits(waiting)
+                if not self._wait(zmq.POLLIN | (zmq.POLLOUT if waiting else 0), until) & zmq.POLLIN:
+                    continue
                 parts = [frame.buffer for frame in self._open.recv_multipart(zmq.DONTWAIT, copy=False)]
                 try:
-                    reply, tensors = wire.decode_reply(parts, checked=self._keys is None)
+                    reply, tensors = wire.decode_reply(parts, checked=checked)
                 except WireError:
                     continue  # damaged on its way: as good as lost
-                if (reply.session, reply.seq) == (self._session, request.seq):
+                if reply.session == self._session and reply.seq in numbers:
                     self._misses = 0
-                    return reply, tensors
+                    replies[reply.seq] = reply, tensors
         except DeadlineError:
             self._misses += 1
             if self._misses >= MISSES:
@@ -216,9 +258,19 @@ class PolicyClient:
         except HandshakeError:
             self.close()
             raise
+        return [replies[number] for number in numbers]
 
-    def _wait(self, event: int, until: float) -> None:
-        """Waits until the socket can send or receive.
+    def _send_what_fits(self, waiting: deque[list[wire.Buffer]]) -> None:
+        """Sends messages until one would have to wait; where the connection stands, as it nearly always does, all."""
+        while waiting:
+            try:
+                self._open.send_multipart(waiting[0], zmq.DONTWAIT, copy=False)
+            except zmq.Again:
+                return
+            waiting.popleft()
+
+    def _wait(self, event: int, until: float) -> int:
+        """Waits until the socket can send or receive; returns which.
 
         Raises:
             DeadlineError: Not in time.
@@ -234,9 +286,9 @@ class PolicyClient:
                 failed = int(recv_monitor_message(self._monitor)["event"])
                 raise HandshakeError(f"{self._address}: {_reason(failed, with_keys=self._keys is not None)}")
             if self._open in ready:
-                return
+                return int(ready[self._open])
             if left <= 0:
-                doing = "no answer from" if event == zmq.POLLIN else "no connection to"
+                doing = "no connection to" if event & zmq.POLLOUT else "no answer from"
                 raise DeadlineError(f"{doing} {self._address} before the deadline. Is 'tgrpo serve' running there?")
 
     @property
@@ -244,6 +296,12 @@ class PolicyClient:
         if self._socket is None:
             raise DeadlineError(f"the connection to {self._address} was closed.")
         return self._socket
+
+
+def _served(chunk: Chunk, parts: list[memoryview], card: Card) -> ServedChunk:
+    decided = payload.unpack_chunk(chunk, parts, card.spec)
+    times = {"queue_ms": chunk.queue_ms, "infer_ms": chunk.infer_ms}
+    return ServedChunk(decided.actions, decided.tokens, decided.log_probs, version=chunk.version, **times)
 
 
 def _until(deadline_ms: float) -> float:

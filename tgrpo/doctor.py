@@ -10,10 +10,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from pathlib import Path
 from typing import Literal
 
+import tyro
 import zmq
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +23,7 @@ from rich.table import Table
 from tgrpo import __version__
 from tgrpo.errors import MissingDependencyError
 from tgrpo.ownership import check_sim_package
+from tgrpo.settings import Strict
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -58,7 +60,7 @@ class Check:
     remedy: str = ""
 
 
-def _python(code: str, timeout: float = 60.0, **environment: str) -> str | None:
+def in_python(code: str, timeout: float = 60.0, **environment: str) -> str | None:
     """Runs code in a Python of its own, because a broken graphics library kills its process.
 
     Returns:
@@ -122,7 +124,7 @@ def rendering() -> Check:
     if importlib.util.find_spec("mujoco") is None:
         return Check("rendering", "warning", "mujoco is not installed", "needed for simulation only: make setup")
     backend = os.environ.get("MUJOCO_GL") or "osmesa"
-    problem = _python(RENDER, MUJOCO_GL=backend, PYOPENGL_PLATFORM=backend)
+    problem = in_python(RENDER, MUJOCO_GL=backend, PYOPENGL_PLATFORM=backend)
     if problem is None:
         return Check("rendering", "ok", f"one picture with MUJOCO_GL={backend}")
     remedy = "sudo apt-get install -y --no-install-recommends libosmesa6 libgl1 libglib2.0-0, or MUJOCO_GL=egl"
@@ -133,7 +135,7 @@ def native_step() -> Check:
     """Whether the control step runs in native code."""
     if importlib.util.find_spec("sim") is None or importlib.util.find_spec("mujoco") is None:
         return Check("native step", "warning", "the simulator is not installed", "make setup")
-    problem = _python(NATIVE, timeout=180.0)
+    problem = in_python(NATIVE, timeout=180.0)
     if problem is None:
         return Check("native step", "ok", "compiled")
     remedy = "for twice the speed: sudo apt-get install -y gcc libc6-dev"
@@ -148,7 +150,7 @@ def ros() -> Check:
         return Check("ROS 2", "warning", f"ROS {distro} is sourced over the ROS packages of PyPI", remedy)
     if importlib.util.find_spec("rclpy") is None:
         return Check("ROS 2", "warning", "no rclpy", "source a ROS 2, or in the checkout: pip install '.[ros-wheels]'")
-    problem = _python(ROS, ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
+    problem = in_python(ROS, ROS_AUTOMATIC_DISCOVERY_RANGE="LOCALHOST")
     if problem is not None:
         return Check("ROS 2", "failed", problem, "make clean setup, or source ROS 2 anew")
     return Check("ROS 2", "ok", distro or f"rclpy {version('ros-rclpy') if _has('ros-rclpy') else ''} from PyPI")
@@ -212,7 +214,36 @@ CHECKS: tuple[Callable[[], Check], ...] = (
     loopback,
     disk,
 )
-USAGE = "usage: tgrpo doctor [--json]\n\nChecks this machine. Exit code 1 if something that is needed does not work."
+GROUP = "tgrpo.robot_checks"
+"""Entry points whose value takes the name of a robot and returns its checks."""
+
+
+class DoctorCommand(Strict, frozen=True):
+    """Checks this machine. Exit code 1 if something that is needed does not work."""
+
+    robot: str | None = None
+    """Robot to check before it moves: `fr3`, another shipped configuration, or a file."""
+    workspace: Path | None = None
+    """File with the box of that robot's cell."""
+    json: bool = False
+    """Print one JSON document."""
+
+
+def robot_checks(command: DoctorCommand) -> list[Callable[[], Check]]:
+    """The checks of the robot that was asked for, from whichever package knows robots.
+
+    Raises:
+        MissingDependencyError: None is installed.
+    """
+    if command.robot is None:
+        return []
+    found = list(entry_points(group=GROUP))
+    if not found:
+        raise MissingDependencyError("checks of robots are in tgrpo_ros, which is not installed here: make setup")
+    workspace = None if command.workspace is None else str(command.workspace)
+    return [check for point in found for check in point.load()(command.robot, workspace)]
+
+
 MARKS = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "failed": "[red]failed[/]"}
 
 
@@ -223,12 +254,10 @@ def main(argv: list[str]) -> int:
         0, 1 if a check failed, 2 for wrong use. Warnings do not count.
     """
     console = Console(highlight=False)
-    if set(argv) - {"--json"}:
-        console.print(USAGE, markup=False)
-        return 0 if set(argv) <= {"-h", "--help"} else 2
-    results = [check() for check in CHECKS]
+    command = tyro.cli(DoctorCommand, args=argv, prog="tgrpo doctor")
+    results = [check() for check in [*CHECKS, *robot_checks(command)]]
     failed = sum(result.status == "failed" for result in results)
-    if argv:
+    if command.json:
         report = {"schema": "tgrpo/doctor/1", "version": __version__, "checks": [asdict(one) for one in results]}
         console.print(json.dumps(report, indent=1), markup=False, soft_wrap=True)
         return 1 if failed else 0

@@ -20,8 +20,8 @@ from torch import Tensor
 
 from tgrpo.algo import estimate, kl
 from tgrpo.algo.loss import clipped_objective, truncated_importance
-from tgrpo.errors import CheckpointError, PolicyError
-from tgrpo.policies import blocks, tokens
+from tgrpo.errors import CheckpointError, PolicyError, SettingsError
+from tgrpo.policies import blocks, sharding, tokens
 from tgrpo.policies.adapters import Adapters
 from tgrpo.policies.trainable import Trainable
 from tgrpo.settings import Strict
@@ -155,6 +155,8 @@ class Learner:
         self._adapters = Adapters(
             policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, policy.lora_targets
         )
+        if sharding.world() > 1:
+            self._spread()
         self._order = np.random.default_rng(seed)
         self._optimiser = torch.optim.AdamW(
             self._adapters.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -166,7 +168,7 @@ class Learner:
         A group without contrast has no gradient: it is skipped and counted.
 
         Args:
-            groups: Rollouts of the policy as it is now.
+            groups: Rollouts of the policy as it is now; the same in every process, if there are several.
             rate: Share of the learning rate to use, for a schedule.
         """
         for weights in self._optimiser.param_groups:
@@ -248,6 +250,18 @@ class Learner:
             torch.arange(self.policy.spec.chunk) < executed[:, None],
         )
 
+    def _spread(self) -> None:
+        """Spreads a large base over the processes; a small one stays whole in each of them.
+
+        Raises:
+            SettingsError: Every weight is trained.
+        """
+        if self._adapters.rank is None:
+            raise SettingsError("adapter is 'full': several processes train adapters only; train with 'lora'.")
+        large = self.policy.layers_to_spread()
+        if large is not None:
+            sharding.spread(*large, self._adapters.parameters())
+
     def _minibatches(self, total: int) -> list[Tensor]:
         return list(torch.from_numpy(self._order.permutation(total)).split(self.settings.minibatch))
 
@@ -303,15 +317,23 @@ class Learner:
     def _step(self, batch: Batch, part: Tensor) -> dict[str, float]:
         """One optimiser step on the rows ``part``; returns what it measured."""
         self._optimiser.zero_grad(set_to_none=True)
-        pieces = [self._accumulate(batch, rows, part) for rows in part.split(self._micro_batch)]
-        norm = torch.nn.utils.clip_grad_norm_(self._adapters.parameters(), self.settings.max_grad_norm or float("inf"))
+        pieces = [
+            self._accumulate(batch, rows, part, share=float(counts))
+            for rows, counts in sharding.divide(part, self._micro_batch)
+        ]
+        trained = self._adapters.parameters()
+        sharding.add_up(trained)
+        norm = torch.nn.utils.clip_grad_norm_(trained, self.settings.max_grad_norm or float("inf"))
         self._optimiser.step()
-        ratio_max = max(piece.pop("ratio_max") for piece in pieces)
+        largest = {"ratio_max": max(piece.pop("ratio_max") for piece in pieces)}
         sums = {name: sum(piece[name] for piece in pieces) for name in pieces[0]}
-        return {**sums, "ratio_max": ratio_max, "grad_norm": float(norm)}
+        return {**sharding.combine(sums, largest, trained[0].device), "grad_norm": float(norm)}
 
-    def _accumulate(self, batch: Batch, rows: Tensor, part: Tensor) -> dict[str, float]:
-        """Adds the gradient of some rows of the minibatch ``part``; what it measures adds up like the gradient."""
+    def _accumulate(self, batch: Batch, rows: Tensor, part: Tensor, share: float) -> dict[str, float]:
+        """Adds the gradient of some rows of the minibatch ``part``; what it measures adds up like the gradient.
+
+        A share of 0 takes part in the communication of the processes alone.
+        """
         settings = self.settings
         everything = self._current(batch, rows)
         log_probs = tokens.gather(everything, batch.chosen[rows])
@@ -343,9 +365,9 @@ class Learner:
             loss = loss + settings.kl * figures["kl"]
         if settings.entropy:
             loss = loss - settings.entropy * figures["entropy"]
-        loss.backward()
+        (loss * share).backward()
         figures |= {"loss": loss, "clip_fraction": objective.clip_fraction * mask.sum() / executed}
-        return {name: float(value.detach()) for name, value in figures.items()} | {
+        return {name: float(value.detach()) * share for name, value in figures.items()} | {
             "ratio_max": float(objective.ratio_max)
         }
 

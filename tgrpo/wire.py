@@ -2,7 +2,7 @@
 
 A message is one frame with a prefix and a msgpack header, and one raw frame for each tensor that the header lists::
 
-    [magic, version, checked, CRC-32 | header]  [buffer 0]  ...  [buffer n]
+    [magic, version, checked, checksum | header]  [buffer 0]  ...  [buffer n]
 
 Everything is checked before it is used: the number of frames and bytes, the checksum, every field of the header, and
 that each buffer has exactly the bytes that its shape and type ask for. Whatever a peer sends, :func:`decode` either
@@ -10,7 +10,8 @@ returns a message or raises :class:`~tgrpo.errors.WireError`; arrays are views o
 because a peer said so.
 
 The checksum covers header and buffers. It is for plain connections, which deliver damaged bytes silently; encrypted
-ones authenticate every byte themselves.
+ones authenticate every byte themselves. It is a CRC-32, in which sums over 64-bit words stand for the words of a large
+buffer: that takes a fifth of the time and notices any damaged word, though not two words that have changed places.
 """
 
 from __future__ import annotations
@@ -31,14 +32,17 @@ from tgrpo.errors import WireError
 from tgrpo.settings import Strict
 from tgrpo.spec import PolicySpec
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"TGRP"
 MAX_FRAMES = 16
 MAX_BYTES = 16 * 2**20
 """Most bytes of one message in all."""
 MAX_HEADER = 64 * 2**10
+LARGE = 4096
+"""Buffers of at least so many bytes are summed up for the checksum."""
 _PREFIX = struct.Struct("<4sBBHI")
 """Magic, version, whether the checksum was computed, zero, checksum."""
+_SUMS = struct.Struct("<QQQ")
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
@@ -252,8 +256,15 @@ def arrays(tensors: Sequence[Tensor], buffers: Sequence[memoryview]) -> Mapping[
 def _checksum(header: bytes | memoryview, buffers: Sequence[Buffer]) -> int:
     checksum = zlib.crc32(header)
     for buffer in buffers:
-        checksum = zlib.crc32(buffer, checksum)
+        checksum = zlib.crc32(buffer if len(buffer) < LARGE else _summed(buffer), checksum)
     return checksum
+
+
+def _summed(buffer: Buffer) -> bytes:
+    """Length, sum and exclusive or of a buffer's 64-bit words, and the bytes that make no whole word."""
+    words = np.frombuffer(buffer, "<u8", len(buffer) // 8)
+    sums = _SUMS.pack(len(buffer), int(words.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(words)))
+    return sums + bytes(buffer[words.nbytes :])
 
 
 def _check_size(sizes: Sequence[int]) -> None:

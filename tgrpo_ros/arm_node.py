@@ -23,7 +23,6 @@ from collections.abc import Callable
 from typing import Any
 
 from geometry_msgs.msg import PoseStamped
-from rclpy.parameter import Parameter
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
@@ -56,7 +55,7 @@ OPTIONS = (
     Option("tool_frame", "tool0", "frame of the tool, for TF"),
     Option("init_state", 0, "recorded initial state that ~/reset of a simulated arm begins at", dynamic=True),
     Option("seed", 0, "seed of fixture poses in ~/reset of a simulated arm", dynamic=True),
-    Option("max_steps", 0, "control steps after which an episode of a simulated arm is over; 0: never", dynamic=True),
+    Option("max_steps", 0, "control steps after which an episode that ~/reset begins is over; 0: never", dynamic=True),
 )
 
 
@@ -73,7 +72,6 @@ class ArmNode(ManagedNode):
         self._closers = contextlib.ExitStack()
         self._status: status.ArmStatus | None = None
         self._status_due = 0.0
-        self.add_post_set_parameters_callback(self._changed)
 
     def open(self) -> None:
         """Opens the arm; it does not move."""
@@ -101,7 +99,7 @@ class ArmNode(ManagedNode):
             ("stop", lambda loop: loop.stop("an operator")),
             ("acknowledge", lambda loop: loop.acknowledge()),
             ("recover", lambda loop: loop.recover()),
-            ("reset", lambda loop: loop.reset(self.value("init_state"), self.value("seed"))),
+            ("reset", self._reset),
         ):
             self.serve(Trigger, f"~/{name}", self._service(ask))
 
@@ -119,7 +117,6 @@ class ArmNode(ManagedNode):
             scene=self._scene,
             cameras=[camera.name for camera in cameras if camera.driver == "sim"],
         )
-        self._loop.limit_steps(self.value("max_steps"))
         addresses = {camera.name: address_of(camera.name, self.get_namespace()) for camera in cameras}
         self._watch = _Watch(FrameReceiver(addresses, images=False), self._loop)
         self._loop.start()
@@ -162,9 +159,9 @@ class ArmNode(ManagedNode):
             }
         return health
 
-    def _changed(self, parameters: list[Parameter]) -> None:
-        if self._loop is not None:
-            self._loop.limit_steps(self.value("max_steps"))
+    def _reset(self, loop: ControlLoop) -> str:
+        loop.limit_steps(self.value("max_steps"))
+        return loop.reset(self.value("init_state"), self.value("seed"))
 
     def _service(self, ask: Callable[[ControlLoop], str]) -> Callable[[Any, Any], Any]:
         def answer(_: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

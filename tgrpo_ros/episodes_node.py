@@ -56,8 +56,10 @@ class EpisodesNode(Node):
         self._status: status.ArmStatus | None = None
         arm = self.value("arm")
         self.create_subscription(String, f"{arm}/status", self._hear, LATCHED)
-        self._set = self.create_client(SetParameters, f"{arm}/set_parameters")
-        self._triggers = {name: self.create_client(Trigger, f"{arm}/{name}") for name in ("reset", "arm", "stop")}
+        self._set: Any = self.create_client(SetParameters, f"{arm}/set_parameters")
+        self._triggers: dict[str, Any] = {
+            name: self.create_client(Trigger, f"{arm}/{name}") for name in ("reset", "arm", "stop")
+        }
 
     def value(self, name: str) -> Any:
         """A parameter's value."""

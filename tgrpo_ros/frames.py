@@ -1,8 +1,8 @@
 """Pictures between processes of one machine, over ZeroMQ: raw, without a copy on the way, always the newest.
 
-Default Fast DDS loses more than half of the raw 640x480 pictures of two cameras; see ``docs/robot.md``. Each camera is a
-publisher with two topics: ``frame`` carries the picture, ``mark`` the same without it, for the safety layer, which only
-has to know that the camera works. Whoever subscribes late is sent the newest one at once.
+Default Fast DDS loses more than half of the raw 640x480 pictures of two cameras; see ``docs/robot.md``. Each camera
+is a publisher with two topics: ``frame`` carries the picture, ``mark`` the same without it, for the safety layer, which
+only has to know that the camera works. Whoever subscribes late is sent the newest one at once.
 """
 
 from __future__ import annotations

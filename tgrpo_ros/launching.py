@@ -34,8 +34,8 @@ def refuse_unknown_arguments(file: str, known: Iterable[str]) -> None:
             raise RuntimeError(f"unknown launch argument '{name}'.{hint} Valid: {', '.join(valid)}.")
 
 
-def cameras_of(robot: str, configs: Path) -> list[str]:
-    """Names of a robot's cameras.
+def look_up(robot: str, configs: Path) -> tuple[str, list[str]]:
+    """Driver of a robot's arm, and names of its cameras.
 
     Args:
         robot: Name of a shipped configuration, or path of a file.
@@ -51,7 +51,10 @@ def cameras_of(robot: str, configs: Path) -> list[str]:
         shipped = sorted(found.stem for found in configs.glob("*.yaml"))
         raise RuntimeError(f"unknown robot '{robot}'. Valid: {', '.join(shipped)}, or the path of a YAML file.")
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return [camera["name"] for camera in data.get("cameras", ())]
+    try:
+        return str(data["arm"]["driver"]), [str(camera["name"]) for camera in data.get("cameras", ())]
+    except (KeyError, TypeError) as error:
+        raise RuntimeError(f"{path}: arm.driver or the name of a camera is missing.") from error
 
 
 def profile_variable() -> str:

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rclpy.clock import Clock, ClockType
+from rclpy.clock import Clock
+from rclpy.clock_type import ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
@@ -128,7 +129,7 @@ class ManagedNode(LifecycleNode):
 
     def publisher(self, kind: type, topic: str, qos: QoSProfile | int) -> Any:
         """A publisher that lasts until clean-up."""
-        made = self.create_publisher(kind, topic, qos)
+        made: Any = self.create_publisher(kind, topic, qos)
         self._entities.append(lambda: self.destroy_publisher(made))
         return made
 

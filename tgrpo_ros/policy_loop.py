@@ -133,6 +133,11 @@ class PolicyLoop:
             self._thread.join(self._deadline_ms / 1000.0 + 5.0)
         self._receiver.close()
 
+    @property
+    def lost(self) -> int:
+        """Pictures that never arrived."""
+        return sum(self._receiver.lost.values())
+
     def hear(self, status: ArmStatus) -> None:
         """Takes note of the arm's status."""
         self._status = status
@@ -164,7 +169,8 @@ class PolicyLoop:
             self._greet()
             return
         waits = self._status is not None and self._status.waits
-        self._sightings |= self._receiver.receive(0.002 if waits else 0.02)
+        arrived = self._receiver.receive(0.002 if waits else 0.02)
+        self._sightings |= arrived
         self.doing = self._obstacle() or "asking"
         if self.doing != "asking":
             self._permitted_since = None
@@ -179,7 +185,13 @@ class PolicyLoop:
         now = proprio.time if status.waits else time.monotonic()
         if status.waits and time.monotonic() - self._asked[1] > STUCK and self._asked[0] == proprio.time:
             self._strategy.clear()
-        if self._strategy.due(now):
+        # In real time a request follows a new picture at once: one that is due in between would show an older one.
+        new = bool(arrived) or waits or not self._needed.cameras
+        if not self._strategy.due(now):
+            return
+        if missing := [camera for camera in self._needed.cameras if not self._fresh(camera, status, proprio)]:
+            self.doing = f"waiting for a fresh picture of camera {missing[0]!r}"
+        elif new:
             self._decide(status, proprio, self._needed)
 
     def _greet(self) -> None:
@@ -202,12 +214,14 @@ class PolicyLoop:
     def _obstacle(self) -> str:
         """Why nothing may be asked now; empty if it may."""
         status = self._status
-        if status is None or self._proprio is None:
+        if status is None:
             return "waiting for the arm node"
         holder = status.leases.get("policy", "")
         self._watch_holder(holder)
         if holder != self._session:
             return f"waiting for the lease, which {holder or 'nobody'} holds"
+        if self._proprio is None:
+            return "waiting for the arm's report"
         if status.level in ("DECELERATE", "FAULT"):
             return f"waiting for the arm: {status.reason}"
         if status.source in ("human", "reset"):
@@ -235,19 +249,15 @@ class PolicyLoop:
             raise RobotFault(f"another policy node (session {holder}) controls the arm; stop that one first.")
 
     def _decide(self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec) -> None:
-        found = self._look(status, proprio, needed)
-        if found is None or self._client is None:
+        if self._client is None:
             return
-        images, observed = found
-        observation = Observation(images, self.instruction, proprio.values)
+        seen = {camera: self._sightings[camera] for camera in needed.cameras}
+        images = {camera: fitted(one.image, needed.size) for camera, one in seen.items() if one.image is not None}
         began = time.monotonic()
-        asked = Reply(
-            sequence=-1,
-            asked=proprio.time if status.waits else began,
-            observed=observed,
-            instruction=self.instruction,
-            latency=0.0,
-        )
+        now = proprio.time if status.waits else began
+        observed = min([now, *(sighting.header.captured for sighting in seen.values())])
+        asked = Reply(sequence=-1, asked=now, observed=observed, instruction=self.instruction, latency=0.0)
+        observation = Observation(images, self.instruction, proprio.values)
         try:
             chunk = self._client.act(observation, self._deadline_ms, temperature=self.temperature)
         except PolicyError as error:
@@ -271,28 +281,17 @@ class PolicyLoop:
         self.counters.sent += 1
         self.meter.tick(time.monotonic())
 
-    def _look(
-        self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec
-    ) -> tuple[dict[str, NDArray[np.uint8]], float] | None:
-        """The pictures that the policy needs and the time of the oldest one [s]; None while one is missing or stale."""
-        images = {}
-        observed = proprio.time if status.waits else time.monotonic()
-        for camera in needed.cameras:
-            sighting = self._sightings.get(camera)
-            if sighting is None or sighting.image is None or not self._fresh(sighting, status, proprio):
-                self.doing = f"waiting for a fresh picture of camera {camera!r}"
-                return None
-            images[camera] = fitted(sighting.image, needed.size)
-            observed = min(observed, sighting.header.captured)
-        return images, observed
-
-    def _fresh(self, sighting: Sighting, status: ArmStatus, proprio: Proprio) -> bool:
+    def _fresh(self, camera: str, status: ArmStatus, proprio: Proprio) -> bool:
+        """Whether the newest picture of a camera may be acted on."""
+        sighting = self._sightings.get(camera)
+        if sighting is None or sighting.image is None:
+            return False
         captured = sighting.header.captured
         if status.waits:
             return abs(captured - proprio.time) < SAME
-        dogs, now = self._config.safety.watchdogs, time.monotonic()
+        limit, now = self._config.safety.watchdogs.frame_age, time.monotonic()
         since = now if self._permitted_since is None else self._permitted_since
-        return captured >= since and now - captured <= dogs.frame_age and now - proprio.arrived <= dogs.frame_age
+        return captured >= since and now - captured <= limit and now - proprio.arrived <= limit
 
 
 def _answered(asked: Reply, chunk: ServedChunk, latency: float) -> Reply:

@@ -13,7 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rclpy.parameter import Parameter
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import SetBool
 
@@ -50,9 +49,10 @@ class PolicyNode(ManagedNode):
 
     def __init__(self) -> None:
         super().__init__("tgrpo_policy", OPTIONS, "policy")
+        if hasattr(self, "add_post_set_parameters_callback"):  # Humble has none, so there the next beat notices
+            self.add_post_set_parameters_callback(lambda _: self._follow())
         self._loop: PolicyLoop | None = None
         self._session = ""
-        self.add_post_set_parameters_callback(self._changed)
 
     def open(self) -> None:
         """Reads the settings and makes topics."""
@@ -85,7 +85,7 @@ class PolicyNode(ManagedNode):
             deadline_ms=self.value("deadline_ms"),
         )
         self._loop.tell = lambda reply: self._replies.publish(String(data=traffic.encode(reply)))
-        self._changed([])
+        self._follow()
         self._loop.start()
         self.get_logger().info(f"session {self._session}: {self._loop.instruction or 'no instruction yet'}")
 
@@ -117,6 +117,7 @@ class PolicyNode(ManagedNode):
                 "commands": str(counters.sent),
                 "missed requests": str(counters.missed),
                 "late answers": str(counters.late),
+                "lost pictures": str(self._loop.lost),
             }
         return health
 
@@ -134,14 +135,15 @@ class PolicyNode(ManagedNode):
         server, client = (Path(name).expanduser() for name in names)
         return ClientKeys(secret=client, server=server)
 
-    def _changed(self, parameters: list[Parameter]) -> None:
+    def _follow(self) -> None:
+        """Takes over parameters that may change during a session; another server is another session."""
         if self._loop is None:
             return
         if self.value("server") != self._server:
             self.pause()
             self.begin()
             return
-        self._loop.instruction = self.value("instruction") or self._scene_instruction
+        self._loop.instruction = str(self.value("instruction")) or self._scene_instruction
         self._loop.temperature = self.value("temperature")
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
@@ -158,6 +160,7 @@ class PolicyNode(ManagedNode):
 
     def _beat(self) -> None:
         if self._loop is not None:
+            self._follow()
             self._commands.publish(lease_message(Source.POLICY, self._session, self._config.action.dims))
 
     def _hear(self, message: String) -> None:

@@ -35,6 +35,40 @@ class Impedance(Strict, frozen=True):
     """External force at the tool at which the robot stops itself [N, and N m for torques]."""
 
 
+class GripperTopics(Strict, frozen=True):
+    """A gripper behind ROS: commanded by one of topic and service."""
+
+    topic: str = ""
+    """Of ``std_msgs/Float64MultiArray``, as ros2_control's position controllers take it."""
+    open: float = 0.04
+    """What the topic is told to open; for most a finger's position [m]."""
+    closed: float = 0.0
+    """What it is told to close."""
+    service: str = ""
+    """Of ``std_srvs/SetBool``: true closes."""
+    state: str = ""
+    """Topic of its ``sensor_msgs/JointState``; empty if it is the arm's."""
+    joints: tuple[str, ...] = ()
+    """One or two finger joints [m]; without any the policy sees a width of 0."""
+
+
+class Topics(Strict, frozen=True):
+    """Names of a robot behind ROS topics, as `ros2 topic list` shows them; defaults are those of crisp_controllers."""
+
+    joint_names: tuple[str, str, str, str, str, str, str]
+    """From base to flange, as the joint states name them."""
+    gripper: GripperTopics
+    """How it is closed."""
+    target: str = "/target_pose"
+    """``geometry_msgs/PoseStamped`` to the controller; this arm's node must be its only publisher."""
+    pose: str = "/current_pose"
+    """``geometry_msgs/PoseStamped`` of the tool."""
+    joints: str = "/joint_states"
+    """``sensor_msgs/JointState`` with velocities."""
+    frame: str = "base"
+    """Frame of the poses."""
+
+
 class ArmConfig(Strict, frozen=True):
     """The arm and how to reach it."""
 
@@ -44,6 +78,8 @@ class ArmConfig(Strict, frozen=True):
     """Address of a real robot's control unit."""
     impedance: Impedance = Impedance()
     """Only for ``franky``; with ``topics`` the controller has its own."""
+    topics: Topics | None = None
+    """Only for ``topics``."""
 
 
 class CameraConfig(Strict, frozen=True):
@@ -149,6 +185,13 @@ def _check(config: RobotConfig, path: Path) -> None:
         )
     if arm.driver == "franky" and not arm.host:
         raise SettingsError(f"{path}: arm.host is empty; write the address of the robot, for example 172.16.0.2.")
+    if arm.driver == "topics" and (
+        arm.topics is None or bool(arm.topics.gripper.topic) is bool(arm.topics.gripper.service)
+    ):
+        raise SettingsError(
+            f"{path}: arm.driver 'topics' needs arm.topics with joint_names, and a gripper with either a topic or a "
+            "service; robot_configs/topics.yaml is an example."
+        )
     if action.dims != 7 or action.control != "delta_pose" or action.rotation != "axis_angle" or action.frame != "world":
         raise SettingsError(
             f"{path}: the safety layer takes actions of 7 numbers: a translation and an axis-angle rotation relative "

@@ -1,6 +1,7 @@
 """Every driver, ready to be held to its contract; hardware that is not there is replaced at its outermost edge."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -70,7 +71,44 @@ def sim(scene):
     arm.close()
 
 
-@pytest.fixture(params=["franky", "sim"])
+@pytest.fixture
+def controller(tmp_path):
+    """A ROS controller in a process of its own; returns a function that starts it."""
+    pytest.importorskip("rclpy")
+    started = []
+
+    def begin(*arguments):
+        command = [sys.executable, str(FAKES / "controller_node.py"), *arguments]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout.readline().strip() == "ready"
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def topic_names(tmp_path):
+    from tgrpo_ros.robot_config import load
+
+    box = tmp_path / "box.yaml"
+    box.write_text("low: [0.3, -0.3, 0.1]\nhigh: [0.7, 0.3, 0.6]\n")
+    return load("topics", box).arm.topics
+
+
+@pytest.fixture
+def topics(controller, topic_names):
+    from tgrpo_ros.drivers.topics import TopicArm
+
+    controller()
+    arm = TopicArm(topic_names, patience=20.0)
+    yield arm
+    arm.close()
+
+
+@pytest.fixture(params=["franky", "sim", "topics"])
 def arm(request):
     return request.getfixturevalue(request.param)
 

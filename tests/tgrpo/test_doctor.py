@@ -36,11 +36,11 @@ def test_wrong_pin_is_told(monkeypatch):
     ],
 )
 def test_a_dying_interpreter_is_a_message(code, expected):
-    assert doctor._python(code) == expected
+    assert doctor.in_python(code) == expected
 
 
 def test_a_hanging_interpreter_is_a_message():
-    assert doctor._python("import time; time.sleep(60)", timeout=0.5) == "no answer after 0 s"
+    assert doctor.in_python("import time; time.sleep(60)", timeout=0.5) == "no answer after 0 s"
 
 
 def test_broken_rendering_fails_with_a_remedy(monkeypatch):
@@ -79,6 +79,17 @@ def test_a_failed_check_is_the_exit_code(monkeypatch, capsys):
     assert "do: free some" in output
 
 
-def test_wrong_use_is_refused(capsys):
-    assert doctor.main(["--jsn"]) == 2
-    assert doctor.main(["--help"]) == 0
+def test_wrong_use_is_refused():
+    with pytest.raises(SystemExit) as stop:
+        doctor.main(["--jsn"])
+    assert stop.value.code == 2
+
+
+def test_a_robot_is_checked_too(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "CHECKS", ())
+    code = doctor.main(["--json", "--robot", "fr3"])
+    checks = {check["name"]: check for check in json.loads(capsys.readouterr().out)["checks"]}
+    assert code == 1
+    assert checks["robot configuration"]["status"] == "failed"
+    assert "--workspace" in checks["robot configuration"]["remedy"]
+    assert {"wall clock", "wake-ups", "real time", "ROS discovery", "key files"} <= set(checks)

@@ -8,7 +8,7 @@ from tgrpo.spec import ActionSpec
 from tgrpo_ros.robot_config import folder, load
 
 BOX = {"low": [0.3, -0.3, 0.1], "high": [0.7, 0.3, 0.6]}
-NAMES = ("sim", "fr3", "panda")
+NAMES = ("sim", "fr3", "panda", "topics")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def changed(tmp_path):
 def test_shipped_configurations_load_with_a_box(name, box):
     config = load(name, box)
     assert config.safety.workspace.low == (0.3, -0.3, 0.1)
-    assert config.arm.driver == {"sim": "sim", "fr3": "franky", "panda": "topics"}[name]
+    assert config.arm.driver == {"sim": "sim", "fr3": "franky", "panda": "topics", "topics": "topics"}[name]
 
 
 @pytest.mark.parametrize("name", ["fr3", "panda"])

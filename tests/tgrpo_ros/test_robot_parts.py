@@ -13,7 +13,7 @@ from tgrpo_ros import status
 from tgrpo_ros.drivers.teleop import TeleopSettings
 from tgrpo_ros.host_lock import HostLock
 from tgrpo_ros.joy import SILENCE, Joy
-from tgrpo_ros.launching import cameras_of, refuse_unknown_arguments
+from tgrpo_ros.launching import look_up, refuse_unknown_arguments
 from tgrpo_ros.meter import Meter
 from tgrpo_ros.motion import Command, Source
 
@@ -134,7 +134,9 @@ class TestStatus:
         one = status.ArmStatus(level="HOLD", reason="starved", leases={"policy": "ab"}, refused={"expired": 2}, steps=3)
         assert status.decode(status.encode(one)) == one
 
-    @pytest.mark.parametrize("text", ["", "{}", '{"level": "RUN", "schema": "tgrpo/arm/2"}', '{"level": "RUN", "x": 1}'])
+    @pytest.mark.parametrize(
+        "text", ["", "{}", '{"level": "RUN", "schema": "tgrpo/arm/2"}', '{"level": "RUN", "x": 1}']
+    )
     def test_other_versions_are_refused(self, text):
         with pytest.raises(WireError, match="tgrpo/arm/1"):
             status.decode(text)
@@ -206,8 +208,12 @@ class TestLaunching:
             refuse_unknown_arguments("elsewhere/robot.launch.py", ["robot", "workspace"])
         refuse_unknown_arguments("elsewhere/other.launch.py", ["robot"])
 
-    def test_cameras_of_a_robot(self, tmp_path):
-        (tmp_path / "mine.yaml").write_text("cameras:\n  - {name: front}\n  - {name: wrist}\n")
-        assert cameras_of("mine", tmp_path) == ["front", "wrist"]
+    def test_driver_and_cameras_of_a_robot(self, tmp_path):
+        mine = tmp_path / "mine.yaml"
+        mine.write_text("arm: {driver: sim}\ncameras:\n  - {name: front}\n  - {name: wrist}\n")
+        assert look_up("mine", tmp_path) == look_up(str(mine), tmp_path) == ("sim", ["front", "wrist"])
         with pytest.raises(RuntimeError, match="Valid: mine"):
-            cameras_of("yours", tmp_path)
+            look_up("yours", tmp_path)
+        mine.write_text("cameras: []\n")
+        with pytest.raises(RuntimeError, match=r"arm\.driver"):
+            look_up("mine", tmp_path)

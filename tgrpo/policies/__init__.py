@@ -9,7 +9,7 @@ from typing import Any
 from tgrpo.errors import CheckpointError, UnknownNameError
 from tgrpo.policies.base import Policy as Policy
 
-KINDS = ("tiny", "random", "replay", "openvla", "openvla_oft")
+KINDS = ("tiny", "random", "replay", "openvla", "openvla_oft", "served")
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "checkpoints"
 """Where the checkpoints that ship with the package lie."""
 
@@ -38,7 +38,7 @@ def load(folder: str | Path) -> Policy:
         UnknownNameError: It holds a kind of policy that this version does not know.
     """
     path = Path(folder)
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == "tiny":
         from tgrpo.policies.tiny import TinyPolicy
 
@@ -47,6 +47,10 @@ def load(folder: str | Path) -> Policy:
         from tgrpo.policies.openvla_policy import VlaPolicy
 
         return VlaPolicy.load(path)
+    if kind == "served":
+        from tgrpo.policies.served import ServedPolicy
+
+        return ServedPolicy.load(path)
     if kind in KINDS:
         from tgrpo.policies.simple import RandomPolicy, ReplayPolicy
 
@@ -54,8 +58,12 @@ def load(folder: str | Path) -> Policy:
     raise UnknownNameError("kind of policy", kind, KINDS)
 
 
-def _kind(path: Path) -> Any:
-    """What ``policy.json`` says; a folder without one may be an official one of OpenVLA."""
+def kind_of(path: Path) -> Any:
+    """What ``policy.json`` says; a folder without one may be an official one of OpenVLA.
+
+    Raises:
+        CheckpointError: The folder is not a checkpoint.
+    """
     if not (path / "policy.json").exists() and (path / "config.json").exists():
         return "openvla"
     try:

@@ -85,6 +85,13 @@ class Adapters:
         for name, value in self._trained.items():
             value.copy_(state[name])
 
+    @torch.no_grad()
+    def reset(self) -> None:
+        """Makes low-rank adapters add nothing: the network is its base, with adapters that can be changed in place."""
+        for name, value in self._trained.items():
+            if ".lora_B." in name:
+                value.zero_()
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """While this lasts, the network is the one that training started from."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError
 from tgrpo.policies.adapters import Adapters
@@ -67,6 +67,7 @@ class VlaPolicy:
         self.model = vla.network
         self.exploration: Exploration = "token"
         self._streams = Streams()
+        self._adapters: Adapters | None = None
         dims = vla.folder.ranges(settings.key).action.low.shape
         if dims != (DIMS,):
             raise CheckpointError(f"{vla.folder.path}: the statistics are of actions {dims}, LIBERO's are ({DIMS},).")
@@ -162,6 +163,13 @@ class VlaPolicy:
             raise SettingsError("the head 'l1' has no probabilities to train; load the checkpoint with 'discrete'.")
         self.model.save_memory()
 
+    def layers_to_spread(self) -> tuple[nn.Module, Sequence[nn.Module]]:
+        """The language model and its layers; what decided with the whole weights lets go of them."""
+        self.vla.__dict__.pop("engine", None)
+        self.model.__dict__.pop("trunk", None)
+        llama = self.model.language_model.model
+        return llama, list(llama.layers)
+
     def see(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Vision features of a batch ``(B, I * 256, F)``."""
         pictures, ids, seen, _ = inputs
@@ -241,15 +249,45 @@ class VlaPolicy:
             )
         result = cls(vla, settings)
         if settings.adapter is not None:
-            result._add_adapter(folder / ADAPTER, settings.adapter)
+            parts = settings.adapter
+            result._adapters = Adapters(result.model, "lora", parts.rank, parts.alpha, parts.targets)
+            result._adapters.restore(_adapter_weights(folder / ADAPTER))
         return result
 
-    def _add_adapter(self, file: Path, settings: AdapterSettings) -> None:
-        adapters = Adapters(self.model, "lora", settings.rank, settings.alpha, settings.targets)
-        try:
-            adapters.restore(load_file(file))
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{file}: the adapter is missing or damaged: {error}") from error
+    def read_adapter(self, folder: Path) -> Callable[[], Callable[[], None]] | None:
+        """Reads the adapter of another checkpoint that goes onto this policy's base.
+
+        Args:
+            folder: The checkpoint; one without an adapter is the base itself.
+
+        Returns:
+            Puts the adapter in the place of this policy's own and returns what undoes that; both take milliseconds.
+            None if the checkpoint has another base, is used in another way, or has adapters of other sizes.
+
+        Raises:
+            CheckpointError: The adapter is missing or damaged.
+        """
+        settings = _described(folder)
+        base = (folder / settings.base).resolve()
+        alike = msgspec.structs.replace(settings, base="", adapter=None) == msgspec.structs.replace(
+            self.settings, base="", adapter=None
+        )
+        wanted, mine = settings.adapter or self.settings.adapter, self.settings.adapter or settings.adapter
+        if base != self.vla.folder.path.resolve() or not alike or wanted is None or wanted != mine:
+            return None
+        weights = None if settings.adapter is None else _adapter_weights(folder / ADAPTER)
+
+        def take() -> Callable[[], None]:
+            adapters = self._adapters or Adapters(self.model, "lora", wanted.rank, wanted.alpha, wanted.targets)
+            before = adapters.state()
+            self._adapters, self.settings = adapters, msgspec.structs.replace(self.settings, adapter=wanted)
+            if weights is None:
+                adapters.reset()
+            else:
+                adapters.restore(weights)
+            return lambda: adapters.restore(before)
+
+        return take
 
     def _describe(self, folder: Path, adapter: AdapterSettings | None) -> None:
         base = self.vla.folder.path.resolve()
@@ -282,6 +320,22 @@ class VlaPolicy:
 
     def _state(self, proprio: Tensor) -> Tensor | None:
         return proprio if self.vla.uses_proprio else None
+
+
+def _adapter_weights(file: Path) -> dict[str, Tensor]:
+    """Weights of an adapter by name.
+
+    Raises:
+        CheckpointError: The file is missing or damaged, or holds what is no number.
+    """
+    try:
+        weights: dict[str, Tensor] = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file}: the adapter is missing or damaged: {error}") from error
+    odd = [name for name, value in weights.items() if not value.isfinite().all()]
+    if odd:
+        raise CheckpointError(f"{file}: {len(odd)} weights hold what is no number, for example {odd[0]}.")
+    return weights
 
 
 def _described(folder: Path) -> VlaSettings:

@@ -114,6 +114,9 @@ class TinyPolicy:
     def prepare_training(self) -> None:
         """Nothing is left to do; see :class:`tgrpo.policies.trainable.Trainable`, also for the next two."""
 
+    def layers_to_spread(self) -> None:
+        """It is whole in every process; see :class:`tgrpo.policies.trainable.Trainable`."""
+
     def see(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Vision tokens ``(B, tokens, E)`` of a batch."""
         return self.model.see(*inputs[:2])

@@ -39,6 +39,12 @@ class Trainable(Policy, Protocol):
     def drifts(self) -> bool:
         """Whether rollouts may round differently than updates, so that their log-probabilities differ."""
 
+    def layers_to_spread(self) -> tuple[nn.Module, Sequence[nn.Module]] | None:
+        """The module that calls a large network's layers, and the layers, to spread over processes; else None.
+
+        From then on the policy cannot decide.
+        """
+
     def prepare_training(self) -> None:
         """Gets ready for gradients.
 

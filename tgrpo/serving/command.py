@@ -88,7 +88,7 @@ def running(settings: ServeSettings) -> Iterator[list[str]]:
     """
     keys = _server_keys(settings)
     check_host(settings.host, encrypted=keys is not None)
-    model = load(shipped(settings.policy))
+    model = load(shipped(settings.policy), settings.max_batch)
     with contextlib.ExitStack() as stack:
         core = Core(model, max_batch=settings.max_batch, window=settings.window_ms / 1000.0, quota=settings.quota)
         stack.callback(core.close)

@@ -21,7 +21,7 @@ from tgrpo import private_folder
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError, TgrpoError
 from tgrpo.policies import shipped
 from tgrpo.serving.core import Core
-from tgrpo.serving.model import load
+from tgrpo.serving.model import replacement
 from tgrpo.settings import Strict, validated
 
 log = logging.getLogger(__name__)
@@ -103,8 +103,9 @@ class Control:
 
     def _carried_out(self, message: bytes) -> Answer:
         try:
-            model = load(Path(msgspec.msgpack.decode(message, type=Swap).folder))
-            self._core.swap(model)
+            folder = Path(msgspec.msgpack.decode(message, type=Swap).folder)
+            model, change = replacement(folder, self._core.model, self._core.max_batch)
+            self._core.swap(model, change)
         except (TgrpoError, OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
             log.warning("still serving %s: %s", self._core.model.version, error)
             return Answer(result="failed", text=str(error))

@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from tgrpo.serving import batch
 from tgrpo.serving.model import ServedModel, check_replacement
@@ -23,7 +24,16 @@ class Core:
         counters: What happened since the start.
     """
 
-    def __init__(self, model: ServedModel, *, max_batch: int, window: float, quota: int, capacity: int = 1024) -> None:
+    def __init__(
+        self,
+        model: ServedModel,
+        *,
+        max_batch: int,
+        window: float,
+        quota: int,
+        capacity: int = 1024,
+        eager: bool = True,
+    ) -> None:
         """Starts the thread.
 
         Args:
@@ -32,12 +42,14 @@ class Core:
             window: Longest time that a request waits for company [s].
             quota: Requests of one client that may wait or be computed at a time.
             capacity: Requests of all clients that may wait.
+            eager: See :class:`FairQueue`.
         """
         self.counters = Counters()
         self._model = model
         self._swapping = threading.Lock()
+        self._deciding = threading.Lock()
         self._max_batch = max_batch
-        self._queue = FairQueue(quota, capacity, window)
+        self._queue = FairQueue(quota, capacity, window, eager=eager)
         self._pace = _Pace()
         self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
@@ -76,15 +88,21 @@ class Core:
                 Refused("busy", "as many requests of this client, or in all, as the server takes are waiting.")
             )
 
-    def swap(self, model: ServedModel) -> None:
+    def swap(self, model: ServedModel, change: Callable[[], None] = lambda: None) -> None:
         """Replaces the policy between two batches.
+
+        Args:
+            model: Answers from then on.
+            change: Done at that moment, when no batch is computed; if it fails, the old one stays.
 
         Raises:
             SpecError: The new one has other conventions; the old one stays.
         """
         with self._swapping:
             check_replacement(self._model, model)
-            self._model = model
+            with self._deciding:
+                change()
+                self._model = model
             self.counters.add("swaps")
         log.info("now serving %s", model.version)
 
@@ -104,11 +122,11 @@ class Core:
                 self._decide(requests)
 
     def _decide(self, requests: list[Request]) -> None:
-        model = self._model
-        started = self._busy_since = time.monotonic()
-        outcomes, out_of_memory = batch.decide(model, requests)
-        self._busy_since = None
-        seconds = time.monotonic() - started
+        with self._deciding:
+            started = self._busy_since = time.monotonic()
+            outcomes, out_of_memory = batch.decide(self._model, requests)
+            self._busy_since = None
+            seconds = time.monotonic() - started
         self._pace.note(seconds)
         if out_of_memory and len(requests) > 1:
             self._max_batch = max(1, min(self._max_batch, len(requests)) // 2)

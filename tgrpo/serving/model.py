@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -35,21 +36,67 @@ class ServedModel:
         return contract_of(self.policy.spec, self.normalisation)
 
 
-def load(folder: Path) -> ServedModel:
+def load(folder: Path, most: int = 1) -> ServedModel:
     """Loads a checkpoint folder and asks it once, so that the first client does not pay for a cold start.
+
+    Args:
+        folder: The checkpoint.
+        most: Largest batch to get ready for.
 
     Raises:
         CheckpointError: The folder is no checkpoint or damaged.
         PolicyError: The policy does not answer.
     """
-    version = version_of(folder)
-    policy = policies.load(folder)
-    normalisation = str(getattr(policy, "normalisation", UNSCALED))
-    name = folder.resolve().name[:64]
-    model = ServedModel(policy, name, f"{name[:48]}@{version}", normalisation)
-    policy.reset([0])
-    policy.act([blank(model)])
+    model = _model(folder, None)
+    warm_up = getattr(model.policy, "warm_up", None)
+    if warm_up is not None:
+        warm_up(most)
+    _ask(model)
     return model
+
+
+def replacement(folder: Path, old: ServedModel, most: int = 1) -> tuple[ServedModel, Callable[[], None]]:
+    """A checkpoint in the place of another: only its adapter if both share a base, else loaded beside the old one.
+
+    Args:
+        folder: The checkpoint.
+        old: What is served.
+        most: Largest batch to get ready for.
+
+    Returns:
+        The new model, and what to do at the moment when it takes over; if that fails, the old one is as it was.
+
+    Raises:
+        CheckpointError: The folder is no checkpoint or damaged.
+        PolicyError: The policy does not answer.
+    """
+    read_adapter = getattr(old.policy, "read_adapter", None)
+    take = None if read_adapter is None else read_adapter(folder)
+    if take is None:
+        return load(folder, most), lambda: None
+    model = _model(folder, old.policy)
+
+    def change() -> None:
+        undo = take()
+        try:
+            _ask(model)
+        except BaseException:
+            undo()
+            raise
+
+    return model, change
+
+
+def _model(folder: Path, policy: Policy | None) -> ServedModel:
+    """A checkpoint under its name and version; loaded unless its policy is given."""
+    version, name = version_of(folder), folder.resolve().name[:64]
+    loaded = policies.load(folder) if policy is None else policy
+    return ServedModel(loaded, name, f"{name[:48]}@{version}", str(getattr(loaded, "normalisation", UNSCALED)))
+
+
+def _ask(model: ServedModel) -> None:
+    model.policy.reset([0])
+    model.policy.act([blank(model)])
 
 
 def version_of(folder: Path) -> str:

@@ -23,14 +23,17 @@ class FairQueue:
     make one late.
     """
 
-    def __init__(self, quota: int, capacity: int, window: float) -> None:
+    def __init__(self, quota: int, capacity: int, window: float, *, eager: bool = True) -> None:
         """Starts empty.
 
         Args:
             quota: Requests of one client that may wait or be computed at a time.
             capacity: Requests of all clients that may wait.
             window: Longest time that a request waits for company [s].
+            eager: Whether a batch is taken as soon as every active client has one request in it; not where clients send
+                several at a time.
         """
+        self._eager = eager
         self._quota, self._capacity, self._window = quota, capacity, window
         self._lines: OrderedDict[Hashable, deque[Request]] = OrderedDict()
         self._held: dict[Hashable, int] = {}
@@ -109,7 +112,7 @@ class FairQueue:
         if not self._waiting:
             return None
         self._seen = {owner: at for owner, at in self._seen.items() if now - at < ACTIVE_S}
-        if self._waiting >= most or self._seen.keys() <= self._lines.keys():
+        if self._waiting >= most or (self._eager and self._seen.keys() <= self._lines.keys()):
             return 0.0
         heads = [line[0] for line in self._lines.values()]
         company = min(request.arrived for request in heads) + self._window

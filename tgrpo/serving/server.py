@@ -25,8 +25,6 @@ from tgrpo.serving.zap import DOMAIN, AllowList, Gatekeeper
 from tgrpo.wire import Act, Card, Chunk, Hello, Message, Ping, Pong, Refusal, Stats
 
 log = logging.getLogger(__name__)
-AT_A_TIME = 64
-"""Messages that are read before answers are sent."""
 OPTIONS = {
     zmq.LINGER: 0,
     zmq.MAXMSGSIZE: wire.MAX_BYTES,
@@ -140,13 +138,13 @@ class Server:
         self._socket.close()
 
     def _receive(self) -> None:
-        for _ in range(AT_A_TIME):
-            try:
-                identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
-            except zmq.Again:
-                return
-            self._handle(identity.bytes, frames)
-            self._send_answers()
+        # One at a time: looking for a second one in vain would keep the model's thread from its first.
+        try:
+            identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
+        except zmq.Again:
+            return
+        self._handle(identity.bytes, frames)
+        self._send_answers()
 
     def _handle(self, identity: bytes, frames: list[zmq.Frame]) -> None:
         now = time.monotonic()

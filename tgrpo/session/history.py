@@ -62,7 +62,6 @@ def episode_info(plan: Plan, chosen: Next, *, version: str, rate: float, scale: 
         more: ``robot``, ``operator`` and ``task_name``, where they are known.
     """
     slot, task = chosen.slot, plan.tasks[chosen.slot.task]
-    known = {"task_name": task.name, **{name: value for name, value in more.items() if value}}
     return EpisodeInfo(
         purpose=plan.purpose,
         policy=plan.policies[slot.policy].name,
@@ -76,5 +75,7 @@ def episode_info(plan: Plan, chosen: Next, *, version: str, rate: float, scale: 
         rate=rate,
         position_scale=scale,
         stage_names=task.stages,
-        **known,
+        task_name=more.get("task_name") or task.name,
+        operator=more.get("operator", ""),
+        robot=more.get("robot") or "simulation",
     )

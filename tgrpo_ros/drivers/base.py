@@ -148,3 +148,9 @@ class Teleop(Protocol):
     def close(self) -> None:
         """Frees the device. May be called more than once."""
         ...
+
+
+def finite(reference: Reference) -> bool:
+    """Whether a reference can be followed."""
+    numbers = (reference.pose.position, reference.pose.quaternion, reference.linear, reference.angular)
+    return all(bool(np.isfinite(values).all()) for values in numbers)

@@ -34,13 +34,19 @@ def open_arm(config: RobotConfig, scene: str = "") -> Arm:
         scene: Address of the scene, for the driver ``sim``.
 
     Raises:
-        SettingsError: The driver needs ROS topics, or the scene's address is missing.
+        SettingsError: The scene's address is missing.
+        MissingDependencyError: The driver's library is not installed.
+        RobotFault: The robot cannot be reached.
     """
     if config.arm.driver == "sim":
         return SimArm(_needed(scene))
     if config.arm.driver == "franky":
         return FrankyArm(config.arm, config.safety.joints)
-    raise SettingsError("arm.driver 'topics' needs ROS 2: start the arm node, which publishes to the controller.")
+    if config.arm.topics is None:
+        raise SettingsError("arm.driver 'topics' needs arm.topics; robot_configs/topics.yaml is an example.")
+    from tgrpo_ros.drivers.topics import TopicArm  # the only driver that needs ROS
+
+    return TopicArm(config.arm.topics)
 
 
 def open_camera(config: CameraConfig, scene: str = "") -> Camera:

@@ -9,6 +9,7 @@ import numpy as np
 from tgrpo import rotation
 from tgrpo.errors import MissingDependencyError, RobotFault
 from tgrpo_ros.drivers import franky_messages as messages
+from tgrpo_ros.drivers.base import finite
 from tgrpo_ros.drivers.link import ChildProcess, failed
 from tgrpo_ros.motion import ArmState, Pose, Reference
 from tgrpo_ros.robot_config import ArmConfig
@@ -95,11 +96,11 @@ class FrankyArm:
             ValueError: It is not finite.
         """
         pose = reference.pose
-        numbers = (pose.position, pose.quaternion, reference.linear, reference.angular)
-        if not all(np.isfinite(values).all() for values in numbers):
+        if not finite(reference):
             raise ValueError("a reference must be finite")
         if not self._started:
             return
+        numbers = (pose.position, pose.quaternion, reference.linear, reference.angular)
         position, quaternion, linear, angular = (tuple(values.tolist()) for values in numbers)
         message = messages.Follow(position=position, quaternion=quaternion, linear=linear, angular=angular)
         try:

@@ -259,3 +259,5 @@ def _tuple(values: Any) -> Any:
 
 if __name__ == "__main__":
     main()
+    # The arm rests. Threads of franky outlive Python's end, which C++ answers with an abort; nothing is left to do.
+    os._exit(0)

@@ -149,8 +149,8 @@ def colour_sensor(library: Any, device: Any) -> Any:
 class Stamps:
     """Moves stamps of frames from the wall clock to the steady clock.
 
-    The wall clock is read only to learn how old a stamp is. Whoever sets it makes every stamp wrong for a while, so then
-    the time of arrival counts; otherwise an old stamp is an old picture, however old.
+    The wall clock is read only to learn how old a stamp is. Whoever sets it makes every stamp wrong for a while; then
+    the time of arrival counts. Otherwise an old stamp is an old picture, however old.
     """
 
     def __init__(self) -> None:

@@ -81,6 +81,7 @@ class SceneLink:
 
     def _disconnect(self) -> None:
         self._socket.disable_monitor()
+        self._monitor.close(linger=0)  # or the context would wait for it for ever
         self._socket.close()
 
 
@@ -162,7 +163,7 @@ def wait_for_scene(
     try:
         while time.monotonic() < until:
             with contextlib.suppress(RobotFault):
-                return link.ask(sim_link.Describe(), sim_link.Description, 0.5)
+                return link.ask(sim_link.Describe(), sim_link.Description, 2.0)
             check()
         raise RobotFault(f"the simulated arm at {address} was not ready after {patience:g} s; start `tgrpo sim-robot`.")
     finally:

@@ -1,6 +1,6 @@
 """The real pyrealsense2, whose played devices are unplugged while the file named by CAMERA_PLUG exists.
 
-A recording cannot be pulled out of a port; librealsense's own `unload_device` is what pulling it looks like to a driver.
+A recording cannot be pulled out of a port; librealsense's own `unload_device` is what that looks like to a driver.
 """
 
 import importlib

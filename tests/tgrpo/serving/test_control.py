@@ -12,7 +12,7 @@ from tgrpo.errors import CheckpointError, PolicyError, SettingsError
 from tgrpo.policies.simple import RandomPolicy, ReplayPolicy
 from tgrpo.record import files
 from tgrpo.serving import control
-from tgrpo.serving.model import load, version_of
+from tgrpo.serving.model import load, replacement, version_of
 from tgrpo.spec import PolicySpec
 
 SPEC = RandomPolicy().spec
@@ -116,12 +116,12 @@ def test_serving_goes_on_while_a_policy_is_loaded(owned, make_server, connect, s
     client = connect(server.address)
     loading, go_on = threading.Event(), threading.Event()
 
-    def slow_load(folder):
+    def slow(*arguments):
         loading.set()
         assert go_on.wait(20)
-        return load(folder)
+        return replacement(*arguments)
 
-    monkeypatch.setattr(control, "load", slow_load)
+    monkeypatch.setattr(control, "replacement", slow)
     second = checkpoint(tmp_path / "two")
     done = []
     thread = threading.Thread(target=lambda: done.append(control.swap(second, path, 30)))

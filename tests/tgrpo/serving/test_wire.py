@@ -92,6 +92,24 @@ def test_every_damaged_byte_is_noticed(message):
                 wire.decode_request([*message[:place], bytes(data), *message[place + 1 :]])
 
 
+def test_every_damaged_byte_of_a_large_picture_is_noticed():
+    """Large buffers are summed up: 41 x 41 x 3 bytes are 630 words and 3 bytes more, and their number counts."""
+    image = np.random.default_rng(3).integers(0, 256, (41, 41, 3), dtype=np.uint8)
+    tensors, buffers = payload.pack_observation(Observation({"a": image}, "open the drawer"))
+    head, picture = (bytes(part) for part in sent(act(tensors), buffers))
+    assert len(picture) >= wire.LARGE
+    assert len(picture) % 8 == 3
+    wire.decode_request([head, picture])
+    for i in range(len(picture)):
+        for damage in (0x01, 0x80):
+            data = bytearray(picture)
+            data[i] ^= damage
+            with pytest.raises(WireError, match="checksum"):
+                wire.decode_request([head, bytes(data)])
+    with pytest.raises(WireError, match="checksum"):
+        wire.decode_request([head, picture[:-8]])
+
+
 def test_20000_mutated_messages_escape_nowhere():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     accepted = 0
@@ -198,7 +216,7 @@ def test_two_tensors_of_one_name_are_refused():
 
 def test_other_versions_and_protocols_are_named():
     [frame] = sent(wire.Hello(**HEAD))
-    with pytest.raises(WireError, match="version 9 instead of 1"):
+    with pytest.raises(WireError, match="version 9 instead of 2"):
         wire.decode_request([frame[:4] + b"\x09" + frame[5:]])
     with pytest.raises(WireError, match="not a message of this protocol"):
         wire.decode_request([b"GET / HTTP/1.1\r\n\r\n"])

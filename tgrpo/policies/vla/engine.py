@@ -10,7 +10,6 @@ from torch import Tensor
 from tgrpo.policies.vla import prompts
 from tgrpo.policies.vla.network import Network
 from tgrpo.policies.vla.recorder import Recorder
-from tgrpo.policies.vla.trunk import Trunk
 
 Decide: TypeAlias = Callable[..., tuple[Tensor, ...]]
 """A trunk, prompt ids ``(B, P)``, their mask and further inputs of the batch to outputs of the batch."""
@@ -30,7 +29,8 @@ class Engine:
         Raises:
             SettingsError: The weights are spread over several processes.
         """
-        trunk = self._trunk = Trunk(network.language_model.model)
+        trunk = self._trunk = network.trunk
+        self._moves = trunk.moves
         self._recorder = Recorder(lambda *inputs: decide(trunk, *inputs), network.device, rows)
 
     @property
@@ -46,6 +46,7 @@ class Engine:
             seen: ``(B, P)`` False for padding.
             others: What else there is, one row for each of the batch.
         """
-        if not self._trunk.refresh():
+        if self._moves != self._trunk.refresh():
+            self._moves = self._trunk.moves
             self._recorder.forget()
         return self._recorder(*prompts.widened(ids, seen), *others)

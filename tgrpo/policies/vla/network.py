@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 import torch
@@ -20,6 +20,7 @@ from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding
 
 from tgrpo.policies.vla.prompts import ACTION_IDS
+from tgrpo.policies.vla.trunk import Trunk
 from tgrpo.policies.vla.vision import Projector, VisionBackbone, VitSizes
 
 
@@ -81,6 +82,15 @@ class Network(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.projector.fc1.weight.device
+
+    @cached_property
+    def trunk(self) -> Trunk:
+        """The language model for decisions, from the same weights; made when it is first needed.
+
+        Raises:
+            SettingsError: The weights are spread over several processes.
+        """
+        return Trunk(self.language_model.model)
 
     def restore_frequencies(self) -> None:
         """Computes the rotary frequencies, which are in no file; a network built on the meta device has none.

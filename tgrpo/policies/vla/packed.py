@@ -80,7 +80,8 @@ class Packed:
 
 def has_adapter(layer: Any) -> bool:
     """Whether an adapter is in a layer, and on."""
-    return hasattr(layer, "lora_A") and not layer.disable_adapters
+    # The type first: a module takes long to say that it lacks an attribute.
+    return type(layer) is not nn.Linear and hasattr(layer, "lora_A") and not layer.disable_adapters
 
 
 def _down(layer: Any) -> Tensor:

@@ -18,7 +18,11 @@ from tgrpo.policies.vla.packed import Packed, has_adapter
 
 
 class Trunk:
-    """A Llama without gradients."""
+    """A Llama without gradients.
+
+    Attributes:
+        moves: How often memory that a recorded computation uses has moved.
+    """
 
     def __init__(self, llama: LlamaModel) -> None:
         """Packs the weights of the layers, in place.
@@ -31,19 +35,16 @@ class Trunk:
         self._llama = llama
         self._layers = [_Layer(layer) for layer in llama.layers]
         self._seen: tuple[Any, ...] = ()
+        self.moves = 0
 
-    def refresh(self) -> bool:
-        """Takes over adapters that were added, changed or switched since the last call.
-
-        Returns:
-            Whether recorded computations are still valid.
-        """
+    def refresh(self) -> int:
+        """Takes over adapters that were added, changed or switched since the last call; returns :attr:`moves`."""
         state = self._state()
-        if state == self._seen:
-            return True
-        self._seen = state
-        kept = [layer.take() for layer in self._layers]  # each must take its own, also behind one that moved
-        return all(kept)
+        if state != self._seen:
+            self._seen = state
+            kept = [layer.take() for layer in self._layers]  # each must take its own, also behind one that moved
+            self.moves += not all(kept)
+        return self.moves
 
     def cache(self, rows: int, length: int) -> Tensor:
         """Memory for the keys and values of so many tokens ``(layers, 2, B, key heads, S, D)``."""
@@ -140,5 +141,11 @@ def _quarter_turn(heads: Tensor) -> Tensor:
 
 
 def additive(seen: Tensor, dtype: torch.dtype) -> Tensor:
-    """Mask of what is not padding ``(B, S)`` as what is added to scores ``(B, 1, 1, S)``: 0 or minus infinity."""
-    return torch.zeros_like(seen, dtype=dtype).masked_fill(~seen, float("-inf"))[:, None, None]
+    """Mask of what is not padding ``(B, S)`` as what is added to scores ``(B, 1, 1, S)``: 0 or minus infinity.
+
+    Its rows, and those of its slices, begin at multiples of 8, or attention kernels would copy it in every layer.
+    """
+    width = seen.shape[1]
+    mask = torch.zeros(len(seen), width + -width % 8, dtype=dtype, device=seen.device)
+    mask[:, :width].masked_fill_(~seen, float("-inf"))
+    return mask[:, None, None, :width]

@@ -86,15 +86,15 @@ def test_adapters_of_some_layers_only(model, pixels):
 
 def test_recordings_stay_valid_while_adapters_keep_their_memory(official):
     model = OpenVLA.from_pretrained(official, HEADS, check=False)
-    trunk = Trunk(model.network.language_model.model)
-    assert trunk.refresh()
+    trunk = model.network.trunk
+    assert trunk.refresh() == 0
     adapters = Adapters(model.network, "lora", 4, 8, TARGETS)
-    assert not trunk.refresh()
+    assert trunk.refresh() == 1
     with torch.no_grad():
         adapters.parameters()[0].add_(1.0)
-    assert trunk.refresh()
+    assert trunk.refresh() == 1
     with adapters.off():
-        assert not trunk.refresh()
+        assert trunk.refresh() == 2
 
 
 def test_there_is_one_copy_of_the_weights(official):

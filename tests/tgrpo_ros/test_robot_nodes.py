@@ -1,0 +1,231 @@
+"""The robot's nodes as real processes: transitions, takeover, and what happens when one of them goes."""
+
+import importlib.util
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy")
+from lifecycle_msgs.msg import Transition
+from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Joy
+
+from tgrpo.serving.core import Core
+from tgrpo.serving.model import ServedModel
+from tgrpo.serving.server import Server
+from tgrpo_ros.messages import command_message, lease_message
+from tgrpo_ros.motion import Command, Source
+
+spec = importlib.util.spec_from_file_location("robot_processes", Path(__file__).with_name("robot_processes.py"))
+parts = sys.modules["robot_processes"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(parts)
+
+pytestmark = [pytest.mark.ros, pytest.mark.slow]
+
+
+@pytest.fixture
+def serve():
+    """A real policy server on a port of its own, around a model that sways."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    opened = []
+
+    def begin():
+        policy = parts.Swaying()
+        core = Core(ServedModel(policy, "swaying", "swaying@1"), max_batch=4, window=0.0, quota=2)
+        opened.append((Server(core, port=port), core))
+        return policy
+
+    def end():
+        while opened:
+            for part in opened.pop():
+                part.close()
+
+    begin.port, begin.end = port, end
+    yield begin
+    end()
+
+
+@pytest.fixture
+def robot(ros, serve, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    serve.policy = serve()
+    one = parts.Robot(ros, tmp_path, serve.port)
+    yield one
+    one.close()
+
+
+def test_transitions_parameters_and_diagnostics(robot):
+    robot.start("camera", autostart=False)
+    robot.start("arm", autostart=False)
+    assert robot.state("tgrpo_arm") == "unconfigured"
+    assert not robot.transition("tgrpo_arm", Transition.TRANSITION_ACTIVATE)
+    for node in ("tgrpo_camera", "tgrpo_arm"):
+        assert robot.transition(node, Transition.TRANSITION_CONFIGURE)
+    refused = robot.trigger("arm")
+    assert not refused.success
+    assert "activate it first" in refused.message
+    for node in ("tgrpo_camera", "tgrpo_arm"):
+        assert robot.transition(node, Transition.TRANSITION_ACTIVATE)
+    robot.status(level="DECELERATE", reason="not_armed")
+    robot.until(lambda: robot.trigger("arm").success)
+    robot.status(level="RUN")
+    assert "no fault" in robot.trigger("acknowledge").message
+    assert "not a reflex" in robot.trigger("recover").message
+
+    seen = lambda: {s.name: s for m in robot.diagnostics for s in m.status}  # noqa: E731
+    robot.until(lambda: seen().get("tgrpo_arm: arm") and seen()["tgrpo_arm: arm"].message == "RUN")
+    values = {value.key: value.value for value in seen()["tgrpo_arm: arm"].values}
+    assert float(values["rate [1/s]"]) > 0.0
+    assert {"jitter [ms]", "age [s]", "missed ticks"} <= set(values)
+    assert {value.key for value in seen()["tgrpo_camera: camera"].values} >= {"rate [1/s]", "jitter [ms]", "age [s]"}
+
+    asked = DescribeParameters.Request(names=["robot", "rate_of_reports", "max_steps"])
+    described = robot.call(DescribeParameters, "/tgrpo_arm/describe_parameters", asked).descriptors
+    assert all(one.description for one in described)
+    assert described[1].floating_point_range[0].to_value == 1000.0
+    change = SetParameters.Request(parameters=[Parameter("robot", value="panda").to_parameter_msg()])
+    assert not robot.call(SetParameters, "/tgrpo_arm/set_parameters", change).results[0].successful
+
+    assert robot.transition("tgrpo_arm", Transition.TRANSITION_DEACTIVATE)
+    assert not robot.trigger("arm").success
+    assert robot.transition("tgrpo_arm", Transition.TRANSITION_ACTIVATE)
+    robot.status(level="DECELERATE")
+    assert robot.transition("tgrpo_arm", Transition.TRANSITION_DEACTIVATE)
+    assert robot.transition("tgrpo_arm", Transition.TRANSITION_CLEANUP)
+    assert robot.transition("tgrpo_arm", Transition.TRANSITION_CONFIGURE)
+    for process in robot.processes.values():
+        process.send_signal(signal.SIGINT)
+    assert [process.wait(60) for process in robot.processes.values()] == [0, 0]
+
+
+def test_a_second_arm_camera_or_policy_node_is_refused(robot):
+    robot.armed()
+    for kind, message in (("arm", "is already used by process"), ("camera", "is already used by process")):
+        second = robot.start(kind, name=f"second_{kind}")
+        assert second.wait(parts.PATIENCE) == 2
+        assert message in robot.log(f"second_{kind}").read_text()
+    held = robot.statuses[-1]["leases"]["policy"]
+    second = robot.start("policy", name="second_policy")
+    assert second.wait(parts.PATIENCE) == 1
+    assert "controls the arm; stop that one first" in robot.log("second_policy").read_text()
+    assert robot.status(level="RUN")["leases"] == {"policy": held}
+    assert robot.statuses[-1]["refused"]["lease held"] > 0
+    # A foreign session that does not ask for a lease moves nothing either.
+    before = robot.statuses[-1]["refused"].get("other session", 0)
+    actions = np.zeros((1, 7), np.float32)
+    robot.command.publish(command_message(Command(Source.POLICY, "intruder", 1, 0.0, actions)))
+    robot.until(lambda: robot.statuses[-1]["refused"].get("other session", 0) > before)
+
+
+def test_killed_policy_node_stops_the_arm_with_a_reason_and_another_takes_over(robot):
+    robot.armed()
+    robot.processes["policy"].kill()
+    stopped = robot.status(level="DECELERATE")
+    assert stopped["reason"] in ("lease_lost", "stale_command", "starved")
+    assert stopped["leases"] == {}
+    robot.start("policy", name="next_policy")
+    robot.until(lambda: "policy" in robot.statuses[-1]["leases"])
+    assert robot.statuses[-1]["level"] == "DECELERATE"  # nobody but a person lets it run again
+    assert robot.trigger("arm").success
+    robot.status(level="RUN", source="policy")
+
+
+def test_policy_server_that_goes_and_comes_back(robot, serve):
+    robot.armed()
+    serve.end()
+    stopped = robot.status(level="DECELERATE")
+    assert stopped["reason"] in ("starved", "stale_command", "lease_lost")
+    policy = serve()
+    robot.until(lambda: "policy" in robot.statuses[-1]["leases"])
+    assert policy.asked == 0  # nobody asks while nothing may move
+    assert robot.trigger("arm").success
+    robot.status(level="RUN", source="policy")
+    assert policy.asked > 0
+
+
+def test_without_pictures_the_policy_does_not_act_and_it_goes_on_with_a_new_camera_node(robot, serve):
+    robot.armed()
+    robot.processes["camera"].kill()
+    # Which one comes first depends on the configuration's times; tests of the safety layer have them all.
+    assert robot.status(level="DECELERATE")["reason"] in ("camera_lost", "starved", "stale_command", "lease_lost")
+    asked = serve.policy.asked
+    robot.until(lambda: "policy" in robot.statuses[-1]["leases"])
+    assert robot.trigger("arm").success
+    robot.status(level="RUN", source="")
+    waiting = "waiting for a fresh picture of camera 'agentview'"
+    robot.until(lambda: any(waiting in s.message for m in robot.diagnostics[-9:] for s in m.status))
+    assert serve.policy.asked == asked
+    robot.start("camera", name="tgrpo_camera")
+    robot.status(level="RUN", source="policy")
+
+
+def test_killed_arm_node_leaves_no_lock_behind(robot):
+    robot.armed()
+    robot.processes["arm"].kill()
+    robot.processes["arm"].wait()
+    robot.statuses.clear()
+    robot.start("arm", name="tgrpo_arm")
+    robot.until(lambda: robot.statuses and "policy" in robot.statuses[-1]["leases"])
+    assert robot.statuses[-1]["reason"] == "not_armed"
+
+
+def test_a_person_takes_the_arm_and_gives_it_back(robot):
+    robot.armed()
+    robot.start("teleop", device="joy")
+    robot.until(lambda: "human" in robot.statuses[-1]["leases"])
+    message = Joy(axes=[0.0, 0.5, 0.0, 0.0, 0.0, 0.0], buttons=[0] * 11)
+    message.buttons[10] = 1
+
+    def push():
+        robot.joy.publish(message)
+        return robot.statuses[-1]["source"] == "human"
+
+    robot.until(push, "the person did not get the arm")
+    message.buttons[10] = 0
+    robot.until(lambda: (robot.joy.publish(message), robot.statuses[-1]["source"] == "policy")[1], "not handed back")
+    assert robot.statuses[-1]["level"] in ("RUN", "HOLD")
+    assert robot.enable(False).success
+    robot.status(level="DECELERATE")
+
+
+@pytest.mark.parametrize("spoil", ["layout", "junk"])
+def test_junk_on_the_command_topic_changes_nothing(robot, spoil):
+    robot.start("camera")
+    robot.start("arm")
+    robot.status(reason="not_armed")
+    message = lease_message(Source.POLICY, "junk", 7)
+    if spoil == "layout":
+        message.layout.dim.pop()
+    else:
+        message.layout.dim[0].label = "policy/../../etc"
+    for _ in range(20):
+        robot.command.publish(message)
+    robot.until(lambda: "not a command" in robot.log("arm").read_text())
+    assert robot.status(reason="not_armed")["leases"] == {}
+
+
+@pytest.mark.parametrize(
+    ("kind", "parameters", "message"),
+    [
+        ("arm", {"robot": "fr3"}, "workspace is missing"),
+        ("arm", {"robot": "sim", "scene": "''"}, "address of a scene"),
+        ("camera", {"camera": "nowhere"}, "unknown camera"),
+        ("policy", {"strategy": "open_lop"}, "Did you mean 'open_loop'"),
+        ("policy", {"server_key": "a.pub"}, "belong together"),
+        ("policy", {"execute": 0}, "execute"),
+        ("teleop", {"device": "mouse"}, "Did you mean 'spacemouse'"),
+        ("teleop", {"device": "keyboard"}, "needs a terminal"),
+    ],
+)
+def test_wrong_settings_end_a_node_with_one_clear_message(robot, kind, parameters, message):
+    assert robot.start(kind, **parameters).wait(parts.PATIENCE) == 2
+    text = robot.log(kind).read_text()
+    assert message in text
+    assert "Traceback" not in text
