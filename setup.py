@@ -16,6 +16,7 @@ NODES = {
     "tgrpo_teleop_node": "teleop_node",
     "tgrpo_episodes_node": "episodes_node",
     "tgrpo_session_node": "session_node",
+    "tgrpo_operator_node": "operator_node",
 }
 """Executable to its module in ``tgrpo_ros``."""
 
@@ -118,7 +119,14 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["tgrpo", "tgrpo.*", "tgrpo_ros", "tgrpo_ros.*", "sim", "sim.*"]),
     package_data={
-        "tgrpo": ["py.typed", "rewards/stages/**/*.yaml", "record/*.j2", "record/templates/*", "checkpoints/**/*"],
+        "tgrpo": [
+            "py.typed",
+            "rewards/stages/**/*.yaml",
+            "session/*.html",
+            "record/*.j2",
+            "record/templates/*",
+            "checkpoints/**/*",
+        ],
         "sim": ["*.c", "data/**/*"],
     },
     data_files=[

@@ -10,7 +10,6 @@ stopped. In simulation nobody is needed; at a real arm a person says go and labe
 
 from pathlib import Path
 
-import yaml
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
@@ -25,7 +24,7 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
 from launch import LaunchDescription
-from tgrpo_ros.launching import find_command, refuse_unknown_arguments, scene_address
+from tgrpo_ros.launching import find_command, read_plan, refuse_unknown_arguments, scene_address
 
 SWITCH = ["true", "false"]
 
@@ -37,6 +36,8 @@ ARGUMENTS = [
     ("workspace", "", "YAML file with low and high of the box that the tool may be in; real robots need it", None),
     ("attended", "false", "a person says go and labels; a real arm is not run without", SWITCH),
     ("operator", "", "who that is, for the record", None),
+    ("start", "", "scene, guided, or empty for what fits the robot; see docs/sessions.md", ["", "scene", "guided"]),
+    ("page", "8080", "port of the page of the session, on this machine only; 0: none", None),
     ("teleop", "", "what a person takes over with", None),
     ("mode", "fast", "robot:=sim: exact equals stock LIBERO, fast simplifies pictures", ["exact", "fast"]),
     ("pace", "fast", "robot:=sim: fast: the scene waits for the policy; real: in real time", ["fast", "real"]),
@@ -61,7 +62,7 @@ def on_session_exit(event, context):
 def start(context):
     """The servers, the robot, and who runs the session."""
     text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    plan = read(text["plan"])
+    plan = read_plan(text["plan"])
     task = (plan.get("tasks") or [{}])[0]
     port = int(text["port"])
     again = {"output": "screen", "respawn": True, "respawn_delay": 1.0}
@@ -90,12 +91,14 @@ def start(context):
             {
                 "robot": text["robot"],
                 "workspace": text["workspace"],
-                "scene": scene_address(text["namespace"]) if text["robot"] == "sim" else "",
+                "scene": scene_address(text["namespace"]),  # only a simulated arm has one
                 "plan": text["plan"],
                 "session": text["session"],
                 "server": f"tcp://127.0.0.1:{port}",
                 "attended": text["attended"] == "true",
                 "operator": text["operator"],
+                "start": text["start"],
+                "page": int(text["page"]),
             }
         ],
         sigterm_timeout="15",
@@ -106,17 +109,6 @@ def start(context):
         RegisterEventHandler(OnProcessExit(target_action=session, on_exit=on_session_exit)),
     ]
     return [*watched, *servers, robot, session]
-
-
-def read(path):
-    """The plan, only to know what to start; the session checks it."""
-    try:
-        plan = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RuntimeError(f"plan:={path} cannot be read: {error.strerror}") from error
-    if not isinstance(plan, dict):
-        raise RuntimeError(f"{path} is no plan; see docs/sessions.md")
-    return plan
 
 
 def generate_launch_description():

@@ -61,12 +61,17 @@ ARGUMENTS = [
     ("namespace", "", "ROS namespace of the nodes", None),
     ("log_level", "info", "least severity that nodes log", ["debug", "info", "warn", "error", "fatal"]),
 ]
-stopping = []
+stopping, died = [], []
+WRONG = 2
+"""Exit code of a node whose settings do not permit a start."""
 
 
 def on_exit(event, context):
     """A node that fails ends the launch with an error, which launch alone would hide."""
-    if LaunchConfiguration("respawn").perform(context) == "true":
+    first = event.action not in died
+    died.append(event.action)
+    # What is started again need not end the launch, unless it could not even begin once: its settings are wrong.
+    if LaunchConfiguration("respawn").perform(context) == "true" and not (first and event.returncode == WRONG):
         return
     if event.returncode != 0 and not stopping:
         raise RuntimeError(f"{event.process_name} failed with exit code {event.returncode}")

@@ -52,6 +52,7 @@ SUMMARIES = {
     "convert": "convert component files of OpenVLA-OFT to safetensors",
     "reward": "audit a task's stage reward, or have one written",
     "bench": "compare estimators of advantages on a problem with known answers",
+    "session": "play, record and correct episodes of a plan at an arm, real or simulated",
     "sim-robot": "drive a LIBERO scene like an arm",
     "doctor": "check this machine: rendering, packages, ROS, ports, disk",
 }

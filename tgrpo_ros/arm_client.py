@@ -17,6 +17,8 @@ from tgrpo.errors import RobotFault, WireError
 from tgrpo_ros import status
 from tgrpo_ros.managed import LATCHED
 
+SILENCE = 5.0
+"""An arm node that has not been heard for so long is gone [s]; it reports ten times a second."""
 ANSWER = 40.0
 """How long a call may take [s]: longer than the slowest answer of an arm node."""
 
@@ -46,6 +48,11 @@ class ArmClient:
         self._set: Any = node.create_client(SetParameters, f"{arm}/set_parameters")
         names = ("reset", "arm", "stop")
         self._triggers: dict[str, Any] = {name: node.create_client(Trigger, f"{arm}/{name}") for name in names}
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has been heard for so long that the arm node must be gone."""
+        return time.monotonic() - self.heard > SILENCE
 
     @property
     def reports(self) -> bool:
@@ -84,6 +91,15 @@ class ArmClient:
         self.trigger("arm")
         # What is heard from now on is about this episode.
         self.until(lambda: self.status.level == "RUN" or self.status.steps > 0, "the arm does not run")
+
+    def arm(self) -> None:
+        """Arms the arm for whoever is to move it.
+
+        Raises:
+            RobotFault: It refuses.
+        """
+        self.trigger("arm")
+        self.until(lambda: self.status.level == "RUN", "the arm does not run")
 
     def stop(self) -> None:
         """Brakes to a stop.

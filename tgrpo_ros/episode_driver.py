@@ -16,8 +16,6 @@ from tgrpo_ros.arm_client import ArmClient, PolicySwitch
 from tgrpo_ros.tape import Tape
 from tgrpo_ros.words import Words
 
-SILENCE = 5.0
-"""An arm node that has not been heard for so long is gone [s]; it reports ten times a second."""
 STALL = 30.0
 """A rollout in which nothing has moved for so long is broken [s]."""
 
@@ -99,7 +97,7 @@ class EpisodeDriver:
         if what == "reset":
             return flow.reset_done(self._attempt(start.reset))
         if what == "check":
-            problem = start.check()
+            problem = self._checked(start)
             if problem:
                 self._say(f"the start is not right: {problem}")
             return flow.checked(now, problem)
@@ -121,7 +119,7 @@ class EpisodeDriver:
         self._client.run()
 
     def _stop(self) -> None:
-        if self._silent():  # what has died has stopped, by its own watchdogs or the robot's
+        if self._client.silent:  # what has died has stopped, by its own watchdogs or the robot's
             return
         with contextlib.suppress(RobotFault):
             self._client.stop()
@@ -134,7 +132,7 @@ class EpisodeDriver:
         status = self._client.status
         if why := problem():
             return flow.broke(why)
-        if self._silent():
+        if self._client.silent:
             return flow.broke("the arm node is silent")
         if status.success:
             return flow.detected()
@@ -152,8 +150,11 @@ class EpisodeDriver:
             return self._client.status.steps / job.rate
         return time.monotonic()
 
-    def _silent(self) -> bool:
-        return time.monotonic() - self._client.heard > SILENCE
+    def _checked(self, start: Start) -> str:
+        try:
+            return start.check()
+        except RobotFault as error:
+            return str(error)
 
     def _attempt(self, work: Callable[[], None]) -> str:
         try:

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from tgrpo_ros.child import find_command as find_command
 
@@ -69,3 +70,22 @@ def scene_address(namespace: str = "") -> str:
     folder = private_folder.ensure(private_folder.path())
     parts = ["scene", os.environ.get("ROS_DOMAIN_ID", "0") or "0", *namespace.strip("/").split("/")]
     return f"ipc://{folder / '-'.join(part for part in parts if part)}"
+
+
+def read_plan(path: str) -> dict[str, Any]:
+    """The plan of a session, only to know what to start; the session node checks it.
+
+    Raises:
+        RuntimeError: There is none.
+    """
+    import yaml
+
+    if not path:
+        raise RuntimeError("no plan; name one with plan:=FILE, see docs/sessions.md")
+    try:
+        plan = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise RuntimeError(f"plan:={path} cannot be read: {error}") from error
+    if not (isinstance(plan, dict) and plan.get("policies") and plan.get("tasks")):
+        raise RuntimeError(f"{path} is no plan: it has no policies or no tasks; see docs/sessions.md")
+    return plan

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -23,11 +23,12 @@ from rclpy.clock_type import ClockType
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 
 from tgrpo import sim_link
-from tgrpo.errors import TgrpoError
+from tgrpo.errors import SettingsError, TgrpoError
 from tgrpo_ros.drivers.sim_scene import wait_for_scene
 from tgrpo_ros.meter import Meter
 from tgrpo_ros.parameters import Option
@@ -259,6 +260,43 @@ def run(make: Callable[[], ManagedNode], args: list[str] | None) -> int:
     finally:
         if node is not None:
             node.end()
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return code
+
+
+N = TypeVar("N", bound=Node)
+
+
+def run_plain(name: str, make: Callable[[], N], work: Callable[[N], object], args: list[str] | None) -> int:
+    """Runs a node that has no life cycle: makes it and does its work, until that ends or is interrupted.
+
+    Args:
+        name: For messages while there is no node yet.
+        make: Makes the node.
+        work: What it does.
+        args: Of the process.
+
+    Returns:
+        0, 1 after a fault, or 2 if the settings do not permit a start.
+    """
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    node: N | None = None
+    code = 0
+    try:
+        with interruptible():
+            node = make()
+            work(node)
+    except Interrupted:
+        code = 0
+    except (SettingsError, ParameterException) as error:
+        rclpy.logging.get_logger(name).fatal(str(error))
+        code = EXIT_USAGE
+    except TgrpoError as error:
+        rclpy.logging.get_logger(name).error(str(error))
+        code = EXIT_FAULT
+    finally:
+        if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
     return code

@@ -98,3 +98,9 @@ def pose_message(pose: Pose, frame: str) -> PoseStamped:
     turn = message.pose.orientation
     turn.x, turn.y, turn.z, turn.w = pose.quaternion.tolist()
     return message
+
+
+def pose_of(message: PoseStamped) -> Pose:
+    """The pose of a message, in whatever frame that names."""
+    place, turn = message.pose.position, message.pose.orientation
+    return Pose(np.array([place.x, place.y, place.z]), np.array([turn.x, turn.y, turn.z, turn.w]))

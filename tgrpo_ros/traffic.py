@@ -68,4 +68,3 @@ def decode(text: str, kind: type[T]) -> T:
         return msgspec.json.decode(text, type=kind)
     except msgspec.MsgspecError as error:
         raise WireError(f"not a {kind.__name__} of schema {SCHEMA}: {error}. Update the older node.") from error
-

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from tgrpo.errors import SettingsError
+from tgrpo.errors import RobotFault, SettingsError
 from tgrpo.session.flow import Do, Flow, State
 
 Word: TypeAlias = Literal["go", "success", "failure", "abort", "pause", "resume"]
@@ -52,6 +52,20 @@ class Words:
         """Drops what was said: it was meant for an episode that is over."""
         while not self._said.empty():
             self._said.get_nowait()
+
+    def went(self) -> bool:
+        """Whether go was said, while there is no episode to say anything else to.
+
+        Raises:
+            RobotFault: The person gave up.
+        """
+        while not self._said.empty():
+            said = self._said.get_nowait()
+            if said.word == "abort":
+                raise RobotFault(said.reason or "given up by the operator")
+            if said.word == "go":
+                return True
+        return False
 
     def obey(self, flow: Flow, now: Callable[[], float]) -> list[Do]:
         """What an episode has to do because of what was said; words that fit nowhere are dropped.

@@ -320,6 +320,31 @@ class TestSceneThatWaits:
         loop.submit(Command(Source.HUMAN, "person", 1, time.monotonic(), actions))
         wait(lambda: arm.steps == 1)
 
+    def test_who_lets_go_keeps_the_arm_for_a_moment_of_the_scene_and_then_the_policy_has_it(self, loop, arm, wait):
+        running(loop, wait)
+        loop.submit(command(arm, count=2))
+        wait(lambda: arm.steps == 2)
+        loop.keep(Source.HUMAN, "person")
+        actions = np.full((1, 7), 0.1, np.float32)
+        loop.submit(Command(Source.HUMAN, "person", 1, time.monotonic(), actions))
+        wait(lambda: loop.reports[-1].status.source == "human")
+        before, place = arm.steps, arm.pose.position.copy()
+        loop.submit(Command(Source.HUMAN, "person", 2, time.monotonic(), actions, engaged=False))
+        wait(lambda: loop.reports[-1].status.source == "policy")
+        assert arm.steps - before == 6  # 0.4 s at 10 Hz and one more, in which the policy gets it
+        assert arm.pose.position == pytest.approx(place)
+        loop.submit(command(arm, sequence=2))
+        wait(lambda: arm.steps == before + 7)
+
+    def test_reports_name_the_command_of_each_action_and_when_it_began(self, loop, arm, wait):
+        running(loop, wait)
+        loop.submit(command(arm, count=3, sequence=7))
+        wait(lambda: arm.steps == 3)
+        wait(lambda: loop.reports[-1].now == pytest.approx(0.3))
+        began = {r.began: r.output.taken for r in loop.reports if r.output is not None and r.output.action is not None}
+        assert list(began) == pytest.approx([0.0, 0.1, 0.2])
+        assert list(began.values()) == [(7, 0), (7, 1), (7, 2)]
+
 
 def test_jobs_of_many_threads_are_all_done(make, wait):
     arm = ScriptedArm()

@@ -95,6 +95,19 @@ def test_ctrl_c_escalates_as_far_as_needed(tmp_path, wait, traps, last):
     assert sent[-1] == last
 
 
+def test_what_dies_is_started_again_until_the_launch_ends(tmp_path, wait):
+    script = "echo $$ >> pids; sleep 0.1; kill -9 $$"
+    body = f"return LaunchDescription([ExecuteProcess(cmd=['sh', '-c', {script!r}], respawn=True, respawn_delay=0.05)])"
+    process = subprocess.Popen([*LAUNCH, write(tmp_path, body)], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    pids = tmp_path / "pids"
+    wait(lambda: pids.exists() and len(pids.read_text().split()) >= 3)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert output.count("exit code -9") >= 2
+    assert len(set(pids.read_text().split())) >= 3
+
+
 def test_wrong_use_names_what_there_is(tmp_path):
     assert run().returncode == 2
     assert "not found" in run("no_such_package", "x.launch.py").stderr

@@ -35,9 +35,7 @@ def open_session(path: Path, plan: Plan, settings: RecorderSettings | None = Non
         SettingsError: The session has another plan, or another process records into it.
     """
     if not (path / SESSION).is_file():
-        info = SessionInfo(
-            name=plan.name, baseline=plan.policies[0].name, stop_at=plan.stop_at, plan=to_builtins(plan)
-        )
+        info = SessionInfo(name=plan.name, baseline=plan.policies[0].name, stop_at=plan.stop_at, plan=to_builtins(plan))
         return SessionFolder.create(path, info, settings)
     session = SessionFolder.resume(path, settings)
     try:

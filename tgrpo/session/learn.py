@@ -165,6 +165,8 @@ def run(settings: LearnSettings, console: Console) -> int:
         SettingsError: The folder is no session, or there is no such version.
     """
     session = settings.session
+    while settings.watch and not is_session(session):  # whoever plays it may be about to begin
+        time.sleep(settings.poll)
     if not is_session(session):
         raise SettingsError(f"{session} is no session; it has no session.json and episodes.")
     if settings.rollback or settings.use >= 0:

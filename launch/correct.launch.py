@@ -1,0 +1,91 @@
+"""A session in which a person takes over whenever the policy errs, and the policy learns between the episodes.
+
+    ros2 launch tgrpo_ros correct.launch.py plan:=plan.yaml session:=sessions/bowl robot:=fr3 workspace:=cell.yaml \
+        attended:=true teleop:=spacemouse
+    ros2 launch tgrpo_ros correct.launch.py plan:=plan.yaml session:=sessions/rehearsal
+
+It is evaluate.launch.py with a learner beside it; each new version of the policy is loaded before the next episode. In
+simulation without `teleop` a scripted operator stands in for the person.
+"""
+
+from pathlib import Path
+
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+
+from launch import LaunchDescription
+from tgrpo_ros.launching import find_command, read_plan, refuse_unknown_arguments, scene_address
+
+# Name, default, description, choices.
+ARGUMENTS = [
+    ("plan", "", "YAML file of what is played, with purpose: correct or collect; see docs/sessions.md", None),
+    ("session", "", "session folder; one that is there is continued", None),
+    ("robot", "sim", "robot configuration: sim, fr3, panda, or the path of a YAML file", None),
+    ("workspace", "", "YAML file with low and high of the box that the tool may be in; real robots need it", None),
+    ("attended", "false", "a person says go and labels; a real arm is not run without", ["true", "false"]),
+    ("operator", "", "who that is, for the record", None),
+    ("start", "", "scene, guided, or empty for what fits the robot; see docs/sessions.md", ["", "scene", "guided"]),
+    ("page", "8080", "port of the page of the session, on this machine only; 0: none", None),
+    ("teleop", "", "what a person takes over with; robot:=sim without one: a scripted operator", None),
+    ("patience_steps", "60", "scripted operator: control steps without a new stage before it takes over", None),
+    ("stages", "1", "scripted operator: stages that it completes before it hands back; 0: all", None),
+    ("learn", "true", "start the learner beside the session", ["true", "false"]),
+    ("learn_args", "", "further options of `tgrpo learn`, without blanks in their values", None),
+    ("mode", "fast", "robot:=sim: exact equals stock LIBERO, fast simplifies pictures", ["exact", "fast"]),
+    ("pace", "fast", "robot:=sim: fast: the scene waits for the policy; real: in real time", ["fast", "real"]),
+    ("size", "64", "robot:=sim: height and width of pictures [px], as the policies want them", None),
+    ("port", "5757", "port of the policy server", None),
+    ("namespace", "", "ROS namespace of the nodes", None),
+]
+PASSED = (
+    "plan", "session", "robot", "workspace", "attended", "operator", "start", "page", "teleop", "mode", "pace", "size",
+    "port", "namespace",
+)  # fmt: skip
+
+
+def start(context):
+    """The evaluation, who corrects, and who learns."""
+    text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    plan = read_plan(text["plan"])
+    evaluate = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(Path(__file__).with_name("evaluate.launch.py"))),
+        launch_arguments=[(name, text[name]) for name in PASSED],
+    )
+    again = {"output": "screen", "respawn": True, "respawn_delay": 1.0}
+    started = [evaluate]
+    if text["robot"] == "sim" and not text["teleop"] and plan.get("purpose") == "correct":
+        values = {
+            "scene": scene_address(text["namespace"]),
+            "patience_steps": int(text["patience_steps"]),
+            "stages": int(text["stages"]),
+        }
+        started.append(
+            Node(
+                package="tgrpo_ros",
+                executable="tgrpo_operator_node",
+                name="tgrpo_operator",
+                namespace=text["namespace"],
+                parameters=[values],
+                **again,
+            )
+        )
+    if text["learn"] == "true":
+        method = "imitation" if plan.get("purpose") == "correct" else "tgrpo"
+        policy = str(plan["policies"][0].get("checkpoint") or plan["policies"][0]["name"])
+        options = ["--policy", policy, "--method", method, "--watch", *text["learn_args"].split()]
+        started.append(ExecuteProcess(cmd=[find_command(), "learn", text["session"], *options], **again))
+    return started
+
+
+def generate_launch_description():
+    """Arguments and processes."""
+    names = [name for name, *_ in ARGUMENTS]
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(n, default_value=d, description=t, choices=c) for n, d, t, c in ARGUMENTS),
+            OpaqueFunction(function=lambda context: refuse_unknown_arguments(__file__, names)),
+            OpaqueFunction(function=start),
+        ]
+    )
