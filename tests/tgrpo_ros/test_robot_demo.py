@@ -34,7 +34,7 @@ def environment(tmp_path):
         path = prefix / f"lib/tgrpo_ros/tgrpo_{node}_node"
         path.write_text(f'#!/bin/sh\nexec {sys.executable} -m tgrpo_ros.{node}_node "$@"\n')
         path.chmod(0o755)
-    tgrpo = tmp_path / "tgrpo"
+    tgrpo = tmp_path / "tgrpo-command"
     tgrpo.write_text(f'#!/bin/sh\nexec {sys.executable} -m tgrpo.cli "$@"\n')
     tgrpo.chmod(0o755)
     own = {"AMENT_PREFIX_PATH": str(prefix), "TGRPO_COMMAND": str(tgrpo), "XDG_RUNTIME_DIR": str(tmp_path)}
