@@ -19,6 +19,8 @@ from tgrpo_ros.managed import LATCHED
 
 SILENCE = 5.0
 """An arm node that has not been heard for so long is gone [s]; it reports ten times a second."""
+SILENCE_OF_SCENE = 30.0
+"""The same for a scene that waits [s]: nothing moves while it thinks, for example about advice."""
 ANSWER = 40.0
 """How long a call may take [s]: longer than the slowest answer of an arm node."""
 
@@ -52,7 +54,8 @@ class ArmClient:
     @property
     def silent(self) -> bool:
         """Whether nothing has been heard for so long that the arm node must be gone."""
-        return time.monotonic() - self.heard > SILENCE
+        waits = self._status is not None and self._status.waits
+        return time.monotonic() - self.heard > (SILENCE_OF_SCENE if waits else SILENCE)
 
     @property
     def reports(self) -> bool:
