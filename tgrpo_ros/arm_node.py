@@ -193,11 +193,12 @@ class ArmNode(ManagedNode):
     def _report(self, report: Report) -> None:
         """Publishes what there is to know; called by the control loop."""
         stamp = self.get_clock().now().to_msg()
+        if report.state is not None:
+            self._publish_state(report.state, report.now, stamp)
+        # After the state: who hears that it is their turn must not decide on where the arm was before.
         if report.status != self._status or report.now >= self._status_due:
             self._status, self._status_due = report.status, report.now + STATUS_PERIOD
             self._status_topic.publish(String(data=status.encode(report.status)))
-        if report.state is not None:
-            self._publish_state(report.state, report.now, stamp)
         output = report.output
         if output is None:
             return
