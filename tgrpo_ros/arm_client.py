@@ -24,6 +24,9 @@ SILENCE_OF_SCENE = 30.0
 ANSWER = 40.0
 """How long a call may take [s]: longer than the slowest answer of an arm node."""
 
+PROMPT = 10.0
+"""The same for a policy node [s], which answers at once or not at all."""
+
 
 class ArmClient:
     """Status and services of one arm node.
@@ -122,27 +125,37 @@ class ArmClient:
         if not answer.success:
             raise RobotFault(f"the arm node refuses to {name}: {answer.message}")
 
-    def configure(self, client: Any, wanted: Mapping[str, Any]) -> None:
+    def configure(self, client: Any, wanted: Mapping[str, Any], patience: float = ANSWER) -> None:
         """Sets parameters of a node.
+
+        Args:
+            client: Of its service.
+            wanted: Parameter to its value.
+            patience: How long the answer may take [s].
 
         Raises:
             RobotFault: It refuses, or does not answer.
         """
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in wanted.items()]
-        answer = self.call(client, SetParameters.Request(parameters=parameters))
+        answer = self.call(client, SetParameters.Request(parameters=parameters), patience)
         refused = [result.reason for result in answer.results if not result.successful]
         if refused:
             raise RobotFault(f"{client.srv_name} refuses: {'; '.join(refused)}")
 
-    def call(self, client: Any, request: Any) -> Any:
+    def call(self, client: Any, request: Any, patience: float = ANSWER) -> Any:
         """Calls any service and waits for its answer.
+
+        Args:
+            client: Of the service.
+            request: What is asked.
+            patience: How long the answer may take [s]; a service that was killed stays in the ROS graph for a while.
 
         Raises:
             RobotFault: It is not there, or does not answer in time.
         """
         self.until(client.service_is_ready, f"service {client.srv_name} is not there; is its node running?")
         future = client.call_async(request)
-        self.until(future.done, f"service {client.srv_name} does not answer", min(ANSWER, self._patience))
+        self.until(future.done, f"service {client.srv_name} does not answer", min(patience, self._patience))
         return future.result()
 
     def until(self, condition: Callable[[], bool], otherwise: str, patience: float | None = None) -> None:
@@ -199,7 +212,8 @@ class PolicySwitch:
         Raises:
             RobotFault: It refuses, or does not answer.
         """
-        self._client.configure(self._set, {"server": server, "instruction": instruction, "temperature": temperature})
+        wanted = {"server": server, "instruction": instruction, "temperature": temperature}
+        self._client.configure(self._set, wanted, PROMPT)
 
     def enable(self, *, on: bool) -> None:
         """Lets it act, or pauses it.
@@ -207,6 +221,6 @@ class PolicySwitch:
         Raises:
             RobotFault: It refuses, or does not answer.
         """
-        answer = self._client.call(self._enable, SetBool.Request(data=on))
+        answer = self._client.call(self._enable, SetBool.Request(data=on), PROMPT)
         if not answer.success:
             raise RobotFault(f"the policy node refuses: {answer.message}")
