@@ -85,7 +85,8 @@ class ArmClient:
         self.configure(self._set, wanted)
         before = self.status.episode
         self.trigger("reset")
-        self.until(lambda: self.status.episode > before, "the scene did not begin an episode")
+        # A scene that was started again counts from the beginning.
+        self.until(lambda: self.status.episode != before, "the scene did not begin an episode", ANSWER)
 
     def run(self) -> None:
         """Arms the arm once the policy has its lease.
