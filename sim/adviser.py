@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from sim.expert.motion import Command, SkillFailedError
 from sim.expert.planner import jobs, script
 from sim.expert.scene import Scene
-from sim.expert.search import search
+from sim.expert.search import ordered_candidates, search
 from sim.libero import LiberoEnv
 from tgrpo.types import FloatArray
+
+TRIES = 4
+"""Candidates that are tried: everybody waits meanwhile."""
 
 
 class Adviser:
@@ -45,7 +48,7 @@ class Adviser:
     def _planned(self) -> Iterator[Command] | None:
         env = self._env
         try:
-            attempts = list(search(env))
+            attempts = list(search(env, order=ordered_candidates(env)[:TRIES]))
         except SkillFailedError:  # no skill for this goal
             return None
         if not attempts or not attempts[-1].success:

@@ -19,8 +19,13 @@ from tgrpo_ros.managed import LATCHED
 
 SILENCE = 5.0
 """An arm node that has not been heard for so long is gone [s]; it reports ten times a second."""
+SILENCE_OF_SCENE = 30.0
+"""The same for a scene that waits [s]: nothing moves while it thinks, for example about advice."""
 ANSWER = 40.0
 """How long a call may take [s]: longer than the slowest answer of an arm node."""
+
+PROMPT = 10.0
+"""The same for a policy node [s], which answers at once or not at all."""
 
 
 class ArmClient:
@@ -52,7 +57,8 @@ class ArmClient:
     @property
     def silent(self) -> bool:
         """Whether nothing has been heard for so long that the arm node must be gone."""
-        return time.monotonic() - self.heard > SILENCE
+        waits = self._status is not None and self._status.waits
+        return time.monotonic() - self.heard > (SILENCE_OF_SCENE if waits else SILENCE)
 
     @property
     def reports(self) -> bool:
@@ -79,7 +85,8 @@ class ArmClient:
         self.configure(self._set, wanted)
         before = self.status.episode
         self.trigger("reset")
-        self.until(lambda: self.status.episode > before, "the scene did not begin an episode")
+        # A scene that was started again counts from the beginning.
+        self.until(lambda: self.status.episode != before, "the scene did not begin an episode", ANSWER)
 
     def run(self) -> None:
         """Arms the arm once the policy has its lease.
@@ -119,27 +126,37 @@ class ArmClient:
         if not answer.success:
             raise RobotFault(f"the arm node refuses to {name}: {answer.message}")
 
-    def configure(self, client: Any, wanted: Mapping[str, Any]) -> None:
+    def configure(self, client: Any, wanted: Mapping[str, Any], patience: float = ANSWER) -> None:
         """Sets parameters of a node.
+
+        Args:
+            client: Of its service.
+            wanted: Parameter to its value.
+            patience: How long the answer may take [s].
 
         Raises:
             RobotFault: It refuses, or does not answer.
         """
         parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in wanted.items()]
-        answer = self.call(client, SetParameters.Request(parameters=parameters))
+        answer = self.call(client, SetParameters.Request(parameters=parameters), patience)
         refused = [result.reason for result in answer.results if not result.successful]
         if refused:
             raise RobotFault(f"{client.srv_name} refuses: {'; '.join(refused)}")
 
-    def call(self, client: Any, request: Any) -> Any:
+    def call(self, client: Any, request: Any, patience: float = ANSWER) -> Any:
         """Calls any service and waits for its answer.
+
+        Args:
+            client: Of the service.
+            request: What is asked.
+            patience: How long the answer may take [s]; a service that was killed stays in the ROS graph for a while.
 
         Raises:
             RobotFault: It is not there, or does not answer in time.
         """
         self.until(client.service_is_ready, f"service {client.srv_name} is not there; is its node running?")
         future = client.call_async(request)
-        self.until(future.done, f"service {client.srv_name} does not answer", min(ANSWER, self._patience))
+        self.until(future.done, f"service {client.srv_name} does not answer", min(patience, self._patience))
         return future.result()
 
     def until(self, condition: Callable[[], bool], otherwise: str, patience: float | None = None) -> None:
@@ -196,7 +213,8 @@ class PolicySwitch:
         Raises:
             RobotFault: It refuses, or does not answer.
         """
-        self._client.configure(self._set, {"server": server, "instruction": instruction, "temperature": temperature})
+        wanted = {"server": server, "instruction": instruction, "temperature": temperature}
+        self._client.configure(self._set, wanted, PROMPT)
 
     def enable(self, *, on: bool) -> None:
         """Lets it act, or pauses it.
@@ -204,6 +222,6 @@ class PolicySwitch:
         Raises:
             RobotFault: It refuses, or does not answer.
         """
-        answer = self._client.call(self._enable, SetBool.Request(data=on))
+        answer = self._client.call(self._enable, SetBool.Request(data=on), PROMPT)
         if not answer.success:
             raise RobotFault(f"the policy node refuses: {answer.message}")

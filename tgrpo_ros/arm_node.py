@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -193,11 +194,13 @@ class ArmNode(ManagedNode):
     def _report(self, report: Report) -> None:
         """Publishes what there is to know; called by the control loop."""
         stamp = self.get_clock().now().to_msg()
-        if report.status != self._status or report.now >= self._status_due:
-            self._status, self._status_due = report.status, report.now + STATUS_PERIOD
-            self._status_topic.publish(String(data=status.encode(report.status)))
         if report.state is not None:
             self._publish_state(report.state, report.now, stamp)
+        # After the state: who hears that it is their turn must not decide on where the arm was before.
+        now = time.monotonic()  # not the arm's clock: that of a scene that waits stands, and silence would mean death
+        if report.status != self._status or now >= self._status_due:
+            self._status, self._status_due = report.status, now + STATUS_PERIOD
+            self._status_topic.publish(String(data=status.encode(report.status)))
         output = report.output
         if output is None:
             return

@@ -113,7 +113,7 @@ class PolicyLoop:
         self._needed: ObservationSpec | None = None
         self._permitted_since: float | None = None
         self._foreign_since: float | None = None
-        self._asked = (0.0, 0.0)
+        self._asked = self._moved = 0.0
         self._sequence = 0
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._run, name="policy", daemon=True)
@@ -149,7 +149,10 @@ class PolicyLoop:
             now: Steady clock of the arm [s].
             values: ``(8,)``.
         """
-        self._proprio = Proprio(now, values, time.monotonic())
+        arrived = time.monotonic()
+        if self._proprio is None or self._proprio.time != now:
+            self._moved = arrived
+        self._proprio = Proprio(now, values, arrived)
 
     def _run(self) -> None:
         try:
@@ -183,7 +186,7 @@ class PolicyLoop:
             return
         self._strategy.spare = not status.waits
         now = proprio.time if status.waits else time.monotonic()
-        if status.waits and time.monotonic() - self._asked[1] > STUCK and self._asked[0] == proprio.time:
+        if status.waits and time.monotonic() - max(self._asked, self._moved) > STUCK:
             self._strategy.clear()
         # In real time a request follows a new picture at once: one that is due in between would show an older one.
         new = bool(arrived) or waits or not self._needed.cameras
@@ -276,7 +279,7 @@ class PolicyLoop:
         actions = self._strategy.combine(chunk.actions, observed, begins)
         self._sequence += 1
         self.tell(replace(answered, sequence=self._sequence))
-        self._asked = (proprio.time, time.monotonic())
+        self._asked = time.monotonic()
         self._send(Command(Source.POLICY, self._session, self._sequence, observed, actions))
         self.counters.sent += 1
         self.meter.tick(time.monotonic())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -56,11 +57,11 @@ def command(arguments: SessionArguments) -> list[str]:
 def main(argv: list[str]) -> int:
     """``tgrpo session``."""
     words = command(tyro.cli(SessionArguments, prog="tgrpo session", args=argv))
-    process = subprocess.Popen(words, env={**os.environ, "TGRPO_COMMAND": find_command()})
-    try:
-        return process.wait()
-    except KeyboardInterrupt:  # the launch got the same signal and ends in order
-        return process.wait()
+    # A session of its own: whoever interrupts this process, the launch hears it once.
+    process = subprocess.Popen(words, env={**os.environ, "TGRPO_COMMAND": find_command()}, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: process.send_signal(signal.SIGINT))
+    return process.wait()
 
 
 def _launcher() -> list[str]:

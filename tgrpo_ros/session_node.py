@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from std_srvs.srv import Trigger
 
 from tgrpo import jpeg, rotation, sim_link
 from tgrpo.errors import RobotFault, SettingsError, WireError
+from tgrpo.record.episode import Outcome
 from tgrpo.record.recorder import EpisodeRecorder
 from tgrpo.record.session import SessionFolder
 from tgrpo.session import history
@@ -62,6 +64,9 @@ OPTIONS = (
     Option("page", 0, "port of the page on this machine; 0: none", high=65535),
     Option("patience", 300.0, "how long nodes may take to be ready [s]", low=1.0, high=86400.0),
 )
+
+RECOVERY = 3.0
+"""Pause after a fault of the infrastructure [s]."""
 
 
 class SessionNode(Node):
@@ -120,11 +125,18 @@ class SessionNode(Node):
                 self._board.count(history.played(folder.path))
                 while self._words.paused:
                     self._client.look(0.1)
-                self._play(folder, chosen)
+                if self._play(folder, chosen) == "infrastructure":
+                    self._rest()
             self._say(f"the plan is done: {len(history.played(folder.path))} episodes")
 
-    def _play(self, folder: SessionFolder, chosen: plans.Next) -> None:
-        """Plays and records one episode."""
+    def _rest(self) -> None:
+        """Gives what has died time to be noticed and started again, before that costs another attempt."""
+        until = time.monotonic() + RECOVERY
+        while time.monotonic() < until:
+            self._client.look(0.1)
+
+    def _play(self, folder: SessionFolder, chosen: plans.Next) -> Outcome:
+        """Plays and records one episode; returns how it ended."""
         slot, task = chosen.slot, self._plan.tasks[chosen.slot.task]
         server = self._server(slot.policy)
         self._wait_for_arm()
@@ -163,7 +175,7 @@ class SessionNode(Node):
                 self._driver.play(flow, job, self._start(slot, steps), self._tape, lambda: recorder.problem)
             finally:
                 self._tape = None
-            self._close(flow, recorder)
+            return self._close(flow, recorder)
 
     def _wait_for_arm(self) -> None:
         """Waits until the arm node reports and a person has ended its fault, however long that takes them.
@@ -177,12 +189,13 @@ class SessionNode(Node):
         while self._client.status.level == "FAULT":
             self._client.look(0.1)
 
-    def _close(self, flow: Flow, recorder: EpisodeRecorder) -> None:
+    def _close(self, flow: Flow, recorder: EpisodeRecorder) -> Outcome:
         if flow.outcome is None:
             raise RobotFault("the episode ended without an outcome")
         result = recorder.close(flow.outcome, reason=flow.reason, labelled_by=flow.labelled_by)
         why = f": {result.reason}" if result.reason else ""
         self._say(f"episode {recorder.number} is recorded as {result.outcome}{why}, {result.duration:.1f} s")
+        return flow.outcome
 
     def _start(self, slot: plans.Slot, steps: int) -> Start:
         if self._start_kind == "scene":

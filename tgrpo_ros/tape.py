@@ -15,7 +15,18 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from tgrpo.record.recorder import EpisodeRecorder
-from tgrpo.record.streams import Action, Event, EventKind, PolicyReply, PolicyRequest, RobotState, Stage, Stamp, numbers
+from tgrpo.record.streams import (
+    Action,
+    Event,
+    EventKind,
+    PolicyReply,
+    PolicyRequest,
+    RobotState,
+    Stage,
+    Stamp,
+    now,
+    numbers,
+)
 from tgrpo.types import Image
 from tgrpo_ros.status import ArmStatus
 from tgrpo_ros.traffic import Executed, Reply
@@ -139,7 +150,8 @@ class Tape:
 
     def event(self, kind: EventKind, reason: str = "", text: str = "") -> None:
         """Something that a reader must know, of this moment."""
-        self._recorder.put(Event(at=self._stamp(self._latest), kind=kind, reason=reason, text=text))
+        at = now() if self._offset is None else self._stamp(self._latest)
+        self._recorder.put(Event(at=at, kind=kind, reason=reason, text=text))
 
     def turn(self, *, all_of_them: bool = False) -> None:
         """Writes the actions whose replies are known, or have not come in time."""

@@ -25,10 +25,10 @@ def environment(folder):
         (prefix / "share/tgrpo_ros" / name).symlink_to(ROOT / name)
     for node in NODES:
         script(prefix / f"lib/tgrpo_ros/tgrpo_{node}_node", f"-m tgrpo_ros.{node}_node")
-    script(folder / "tgrpo", "-m tgrpo.cli")
+    script(folder / "command", "-m tgrpo.cli")
     own = {
         "AMENT_PREFIX_PATH": str(prefix),
-        "TGRPO_COMMAND": str(folder / "tgrpo"),
+        "TGRPO_COMMAND": str(folder / "command"),
         "XDG_RUNTIME_DIR": str(folder),
         "PYTHONPATH": str(ROOT),
         "ROS_DOMAIN_ID": str(random.SystemRandom().randrange(1, 101)),

@@ -336,6 +336,19 @@ class TestSceneThatWaits:
         loop.submit(command(arm, sequence=2))
         wait(lambda: arm.steps == before + 7)
 
+    def test_who_had_the_arm_at_the_end_has_lost_it_at_the_next_start(self, loop, arm, wait):
+        running(loop, wait)
+        loop.keep(Source.HUMAN, "person")
+        loop.submit(Command(Source.HUMAN, "person", 1, time.monotonic(), np.full((1, 7), 0.1, np.float32)))
+        wait(lambda: loop.reports[-1].status.source == "human")
+        loop.reset(2, 0)
+        running(loop, wait)
+        wait(lambda: loop.reports[-1].status.source == "")
+        before = arm.steps
+        loop.submit(command(arm, count=2))
+        wait(lambda: arm.steps == before + 2)
+        assert loop.reports[-1].status.source == "policy"
+
     def test_reports_name_the_command_of_each_action_and_when_it_began(self, loop, arm, wait):
         running(loop, wait)
         loop.submit(command(arm, count=3, sequence=7))

@@ -154,6 +154,17 @@ def test_a_command_that_a_waiting_scene_has_lost_is_sent_again(bench, wait, monk
     assert bench.sent[1].sequence == 2
 
 
+def test_a_command_for_a_step_that_had_passed_is_decided_anew(bench, wait, monkeypatch):
+    """After a hand-over the scene may be a step further than the one that the policy was asked about."""
+    monkeypatch.setattr(policy_loop, "STUCK", 0.2)
+    bench.status(waits=True)
+    bench.look(at=0.4)
+    wait(greeting(bench, lambda: len(bench.sent) == 1))
+    bench.look(at=0.5)
+    wait(greeting(bench, lambda: len(bench.sent) >= 2))
+    assert bench.sent[1].observed == 0.5
+
+
 @pytest.mark.parametrize(
     "status",
     [

@@ -134,7 +134,7 @@ def test_whatever_is_killed_the_session_goes_on(session, tmp_path):
                 killed.append((opened[0].name, order[len(killed)]))
         return False
 
-    session("eval", during=kill, episodes=8, attempts=3)
+    session("eval", during=kill, episodes=8, attempts=10)
     assert [what for _, what in killed] == order
     assert recover.problems(session.path) == []
     episodes = [load(folder) for folder in closed_episodes(session.path)]

@@ -148,6 +148,16 @@ def test_stages_and_the_ladder_become_streams(record):
     ]  # fmt: skip
 
 
+def test_an_event_before_the_first_time_of_the_scene_does_not_shift_the_rest(record):
+    def work(tape):
+        tape.event("swap", "version 1")
+        tape.frame("agentview", np.zeros((16, 16, 3), np.uint8), 500.0)
+
+    episode = record(work)
+    (event,), (frame,) = episode.of(Event), episode.messages("/camera/agentview", Frame)
+    assert 0 <= frame.at.observed - event.at.observed < 60e9
+
+
 def test_a_scene_that_waits_is_laid_beside_this_machine_s_clock(record):
     def work(tape):
         tape.frame("agentview", np.zeros((16, 16, 3), np.uint8), 3.0)

@@ -82,8 +82,8 @@ def overlay(live: Image, reference: Image, tolerance: SceneTolerance) -> Image:
     mask = np.kron(differs, np.ones((block, block), bool))
     inner = mixed[: mask.shape[0], : mask.shape[1]]
     inner[mask] = 0.5 * inner[mask] + 0.5 * TINT
-    result: Image = mixed.round().astype(np.uint8)
-    return result
+    shown: Image = mixed.round().astype(np.uint8)
+    return shown
 
 
 def _blocks(image: Image, block: int) -> NDArray[np.float64]:

@@ -178,7 +178,8 @@ class Guard:
         for player in self._players.values():
             player.clear()
         self._latch.closed, self._is_starved = None, False
-        self.arbiter.since = self._slot = now
+        # Whoever had the arm before has lost it with the stop; a clock that waits would never show that.
+        self.arbiter.active, self.arbiter.since, self._slot = None, now, now
 
     def stop(self, now: float, who: str) -> None:
         """Brakes to a stop that only :meth:`arm` ends; anybody may ask for it at any time."""
