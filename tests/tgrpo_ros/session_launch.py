@@ -15,25 +15,28 @@ WORDS = "pick up the ketchup and place it in the basket"
 TASK = {"suite": "libero_object", "task": 4, "instruction": WORDS}
 
 
-def environment(folder):
-    """This checkout, installed as a package is."""
+def installed(folder, nodes=NODES):
+    """Variables with which this checkout is found as an installed package is."""
     prefix = folder / "prefix"
     for name in ("share/ament_index/resource_index/packages", "share/tgrpo_ros", "lib/tgrpo_ros"):
         (prefix / name).mkdir(parents=True)
     (prefix / "share/ament_index/resource_index/packages/tgrpo_ros").touch()
     for name in ("launch", "robot_configs"):
         (prefix / "share/tgrpo_ros" / name).symlink_to(ROOT / name)
-    for node in NODES:
+    for node in nodes:
         script(prefix / f"lib/tgrpo_ros/tgrpo_{node}_node", f"-m tgrpo_ros.{node}_node")
     script(folder / "command", "-m tgrpo.cli")
-    own = {
+    return {
         "AMENT_PREFIX_PATH": str(prefix),
         "TGRPO_COMMAND": str(folder / "command"),
         "XDG_RUNTIME_DIR": str(folder),
         "PYTHONPATH": str(ROOT),
-        "ROS_DOMAIN_ID": str(random.SystemRandom().randrange(1, 101)),
     }
-    return {**os.environ, **own}
+
+
+def environment(folder):
+    """The same, in a ROS domain of its own."""
+    return {**os.environ, **installed(folder), "ROS_DOMAIN_ID": str(random.SystemRandom().randrange(1, 101))}
 
 
 def script(path, words):

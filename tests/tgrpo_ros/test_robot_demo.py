@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tgrpo_ros.session_launch import installed
+
 pytest.importorskip("rclpy")
 pytest.importorskip("libero")
 
@@ -24,21 +26,7 @@ pytestmark = [pytest.mark.ros, pytest.mark.slow]
 @pytest.fixture
 def environment(tmp_path):
     """This checkout, installed as a package is, and with a place of its own for sockets."""
-    prefix = tmp_path / "prefix"
-    for name in ("share/ament_index/resource_index/packages", "share/tgrpo_ros", "lib/tgrpo_ros"):
-        (prefix / name).mkdir(parents=True)
-    (prefix / "share/ament_index/resource_index/packages/tgrpo_ros").touch()
-    for name in ("launch", "robot_configs"):
-        (prefix / "share/tgrpo_ros" / name).symlink_to(ROOT / name)
-    for node in NODES:
-        path = prefix / f"lib/tgrpo_ros/tgrpo_{node}_node"
-        path.write_text(f'#!/bin/sh\nexec {sys.executable} -m tgrpo_ros.{node}_node "$@"\n')
-        path.chmod(0o755)
-    tgrpo = tmp_path / "tgrpo-command"
-    tgrpo.write_text(f'#!/bin/sh\nexec {sys.executable} -m tgrpo.cli "$@"\n')
-    tgrpo.chmod(0o755)
-    own = {"AMENT_PREFIX_PATH": str(prefix), "TGRPO_COMMAND": str(tgrpo), "XDG_RUNTIME_DIR": str(tmp_path)}
-    return {**os.environ, **own, "PYTHONPATH": str(ROOT)}
+    return {**os.environ, **installed(tmp_path, NODES)}
 
 
 def launch(environment, *arguments, file="demo.launch.py"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -60,28 +59,18 @@ class LearnSettings(Strict, frozen=True):
     imitation: ImitationSettings = ImitationSettings()
 
 
-@dataclass
-class Notebook:
-    """What was learned from so far."""
+class Reader:
+    """Reads each closed episode of a session once."""
 
-    taught: list[Lesson] = field(default_factory=list)
-    held_out: list[Lesson] = field(default_factory=list)
-    read: set[str] = field(default_factory=set)
-    """Names of the episode folders that were read."""
-    instructive: int = 0
-    """Episodes with lessons."""
+    def __init__(self) -> None:
+        """Has read nothing."""
+        self._read: set[str] = set()
 
-    def read_new(self, session: Path, policy: Trainable) -> list[Episode]:
-        """Reads the episodes that were closed since the last time and keeps their lessons."""
-        fresh = [folder for folder in closed_episodes(session) if folder.name not in self.read]
-        found = [episodes.load(folder) for folder in fresh]
-        for folder, episode in zip(fresh, found, strict=True):
-            self.read.add(folder.name)
-            shown = lessons(episode, policy.spec)
-            if shown:
-                self.instructive += 1
-                (self.taught if self.instructive % HELD_OUT else self.held_out).extend(shown)
-        return found
+    def read_new(self, session: Path) -> list[Episode]:
+        """The episodes that were closed since the last time."""
+        fresh = [folder for folder in closed_episodes(session) if folder.name not in self._read]
+        self._read |= {folder.name for folder in fresh}
+        return [episodes.load(folder) for folder in fresh]
 
 
 def complete_groups(found: Iterable[Episode], size: int) -> list[list[Episode]]:
@@ -99,15 +88,26 @@ class Imitator:
 
     def __init__(self, policy: Trainable, settings: LearnSettings) -> None:
         """Starts from a policy, which is changed in place."""
-        self._notes, self._tolerance = Notebook(), settings.tolerance
+        self._reader, self._tolerance = Reader(), settings.tolerance
         self._apprentice = Apprentice(policy, settings.imitation)
+        self._taught: list[Lesson] = []
+        self._held_out: list[Lesson] = []
+        self._instructive = 0
 
     def study(self, session: Path) -> Verdict | None:
         """Learns what is new; None if nothing is."""
-        found = self._notes.read_new(session, self._apprentice.policy)
-        if not any(lesson.kind == "correction" for episode in found for lesson in self._of(episode)):
-            return None
-        return self._apprentice.try_out(self._notes.taught, self._notes.held_out, self._tolerance)
+        corrected = False
+        for episode in self._reader.read_new(session):
+            shown = lessons(episode, self._apprentice.policy.spec)
+            if not shown:
+                continue
+            self._instructive += 1
+            if self._instructive % HELD_OUT:
+                self._taught += shown
+                corrected |= any(lesson.kind == "correction" for lesson in shown)
+            else:
+                self._held_out += shown
+        return self._apprentice.try_out(self._taught, self._held_out, self._tolerance) if corrected else None
 
     def export(self, folder: Path) -> None:
         """Writes the policy as it is now."""
@@ -117,13 +117,10 @@ class Imitator:
         """What was learned from."""
         return {
             "method": "imitation",
-            "episodes": sorted({lesson.episode for lesson in self._notes.taught}),
-            "held_out": sorted({lesson.episode for lesson in self._notes.held_out}),
-            "decisions": len(self._notes.taught),
+            "episodes": sorted({lesson.episode for lesson in self._taught}),
+            "held_out": sorted({lesson.episode for lesson in self._held_out}),
+            "decisions": len(self._taught),
         }
-
-    def _of(self, episode: Episode) -> list[Lesson]:
-        return [lesson for lesson in self._notes.taught if lesson.episode == episode.number]
 
 
 class Comparer:
@@ -131,14 +128,14 @@ class Comparer:
 
     def __init__(self, policy: Trainable, settings: LearnSettings) -> None:
         """Starts from a policy, which is changed in place."""
-        self._notes, self._settings = Notebook(), settings
+        self._reader, self._settings = Reader(), settings
         self._learner = Learner(policy, FRANKA, temperature=settings.temperature, seed=settings.imitation.seed)
         self._waiting: list[Episode] = []
         self._used: list[int] = []
 
     def study(self, session: Path) -> Verdict | None:
         """Takes a TGRPO update on the groups that became complete; None if none did."""
-        self._waiting += self._notes.read_new(session, self._learner.policy)
+        self._waiting += self._reader.read_new(session)
         groups = complete_groups(self._waiting, self._settings.group_size)
         if not groups:
             return None
