@@ -1,14 +1,12 @@
 """TGRPO from an OpenVLA folder: the trainer's process decides for workers that only simulate."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import save_file
 
 from sim import train
 from sim.control import Control
@@ -35,13 +33,7 @@ TEXT = "turn on the stove"
 def folder(tmp_path_factory):
     """The tiny OpenVLA of the golden data in the official format, with a tokenizer that knows more words."""
     folder = tmp_path_factory.mktemp("openvla")
-    for file in (parts.DATA / "openvla_tiny").glob("*.json"):
-        if file.name != "shapes.json":
-            (folder / file.name).write_bytes(file.read_bytes())
-    save_file(parts.tiny_weights(), folder / "model.safetensors")
-    parts.llama_like_tokenizer().save(str(folder / "tokenizer.json"))
-    described = {"kind": "openvla", "vit_heads": [4, 4], "key": "libero_spatial"}
-    (folder / "policy.json").write_text(json.dumps(described))
+    parts.save_talkative(folder)
     return folder
 
 

@@ -192,3 +192,17 @@ def film_towers(official):
                 towers |= {f"{tower}.blocks.{number}.{layer}.weight": weight}
                 towers |= {f"{tower}.blocks.{number}.{layer}.bias": torch.zeros(len(value))}
     return towers
+
+
+def save_talkative(folder):
+    """The tiny OpenVLA of the golden data in the official format, with a tokenizer that knows any word.
+
+    A server asks about an empty instruction when it starts, and LIBERO's instructions have words of their own.
+    """
+    for file in (DATA / "openvla_tiny").glob("*.json"):
+        if file.name != "shapes.json":
+            (folder / file.name).write_bytes(file.read_bytes())
+    save_file(tiny_weights(), folder / "model.safetensors")
+    llama_like_tokenizer().save(str(folder / "tokenizer.json"))
+    described = {"kind": "openvla", "vit_heads": [4, 4], "key": "libero_spatial"}
+    (folder / "policy.json").write_text(json.dumps(described))

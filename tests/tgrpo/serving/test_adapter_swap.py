@@ -1,7 +1,6 @@
 """Adapters of one base replace each other in place, between two batches; everything else keeps the old."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 import numpy as np
@@ -25,14 +24,7 @@ _spec.loader.exec_module(parts)
 def base(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served") / "base"
     folder.mkdir()
-    for file in (parts.DATA / "openvla_tiny").glob("*.json"):
-        if file.name != "shapes.json":
-            (folder / file.name).write_bytes(file.read_bytes())
-    save_file(parts.tiny_weights(), folder / "model.safetensors")
-    # The server asks about an empty instruction when it starts, so any word will do.
-    parts.llama_like_tokenizer().save(str(folder / "tokenizer.json"))
-    described = {"kind": "openvla", "vit_heads": [4, 4], "key": "libero_spatial"}
-    (folder / "policy.json").write_text(json.dumps(described))
+    parts.save_talkative(folder)
     return folder
 
 
