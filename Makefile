@@ -53,7 +53,7 @@ franka-sim: .venv-franka-sim/.packages
 	@[ ! -d $(@D) ] || touch $@
 
 test: lint franka-sim
-	$(CLEAN_ENV) $(BIN)/python -m pytest $(ARGS)
+	$(CLEAN_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lock:
 	$(BIN)/python requirements/lock.py

@@ -7,8 +7,9 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MUJOCO_GL", "osmesa")
-# A domain of its own for each test process, so that two runs on one machine do not hear each other.
-os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randrange(1, 101))
+# A domain of its own for each test process, so that two of them on one machine do not hear each other.
+worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+os.environ["ROS_DOMAIN_ID"] = str(10 * random.SystemRandom().randrange(10) + worker % 10 + 1)
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
 
