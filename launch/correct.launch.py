@@ -29,6 +29,8 @@ ARGUMENTS = [
     ("start", "", "scene, guided, or empty for what fits the robot; see docs/sessions.md", ["", "scene", "guided"]),
     ("page", "8080", "port of the page of the session, on this machine only; 0: none", None),
     ("teleop", "", "what a person takes over with; robot:=sim without one: a scripted operator", None),
+    ("teleop_translation", "0.3", "translation action at full deflection of that device", None),
+    ("teleop_rotation", "0.1", "rotation action at full deflection of that device", None),
     ("patience_steps", "60", "scripted operator: control steps without a new stage before it takes over", None),
     ("stages", "1", "scripted operator: stages that it completes before it hands back; 0: all", None),
     ("learn", "true", "start the learner beside the session", ["true", "false"]),
@@ -40,8 +42,8 @@ ARGUMENTS = [
     ("namespace", "", "ROS namespace of the nodes", None),
 ]
 PASSED = (
-    "plan", "session", "robot", "workspace", "attended", "operator", "start", "page", "teleop", "mode", "pace", "size",
-    "port", "namespace",
+    "plan", "session", "robot", "workspace", "attended", "operator", "start", "page", "teleop", "teleop_translation",
+    "teleop_rotation", "mode", "pace", "size", "port", "namespace",
 )  # fmt: skip
 
 
@@ -49,13 +51,11 @@ def start(context):
     """The evaluation, who corrects, and who learns."""
     text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     plan = read_plan(text["plan"])
-    evaluate = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(Path(__file__).with_name("evaluate.launch.py"))),
-        launch_arguments=[(name, text[name]) for name in PASSED],
-    )
     again = {"output": "screen", "respawn": True, "respawn_delay": 1.0}
-    started = [evaluate]
+    started = []
     if text["robot"] == "sim" and not text["teleop"] and plan.get("purpose") == "correct":
+        # Its device is a SpaceMouse that reaches as far as the expert does.
+        text |= {"teleop": "joy", "teleop_translation": "1.0", "teleop_rotation": "1.0"}
         values = {
             "scene": scene_address(text["namespace"]),
             "patience_steps": int(text["patience_steps"]),
@@ -71,6 +71,11 @@ def start(context):
                 **again,
             )
         )
+    evaluate = IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(Path(__file__).with_name("evaluate.launch.py"))),
+        launch_arguments=[(name, text[name]) for name in PASSED],
+    )
+    started.insert(0, evaluate)
     if text["learn"] == "true":
         method = "imitation" if plan.get("purpose") == "correct" else "tgrpo"
         policy = str(plan["policies"][0].get("checkpoint") or plan["policies"][0]["name"])

@@ -39,13 +39,17 @@ ARGUMENTS = [
     ("start", "", "scene, guided, or empty for what fits the robot; see docs/sessions.md", ["", "scene", "guided"]),
     ("page", "8080", "port of the page of the session, on this machine only; 0: none", None),
     ("teleop", "", "what a person takes over with", None),
+    ("teleop_translation", "0.3", "translation action at full deflection of that device", None),
+    ("teleop_rotation", "0.1", "rotation action at full deflection of that device", None),
     ("mode", "fast", "robot:=sim: exact equals stock LIBERO, fast simplifies pictures", ["exact", "fast"]),
     ("pace", "fast", "robot:=sim: fast: the scene waits for the policy; real: in real time", ["fast", "real"]),
     ("size", "64", "robot:=sim: height and width of pictures [px], as the policies want them", None),
     ("port", "5757", "port of the first policy server", None),
     ("namespace", "", "ROS namespace of the nodes", None),
 ]
-PASSED = ("robot", "workspace", "teleop", "mode", "pace", "size", "namespace")
+PASSED = (
+    "robot", "workspace", "teleop", "teleop_translation", "teleop_rotation", "mode", "pace", "size", "namespace",
+)  # fmt: skip
 ended = []
 
 

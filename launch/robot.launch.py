@@ -49,6 +49,8 @@ ARGUMENTS = [
     ("execute", "8", "actions that are executed before the policy is asked again", None),
     ("deadline_ms", "500.0", "time that an answer of the policy may take [ms]", None),
     ("teleop", "", "what a person takes over with; the keyboard needs a node in a terminal of its own", None),
+    ("teleop_translation", "0.3", "translation action at full deflection of that device", None),
+    ("teleop_rotation", "0.1", "rotation action at full deflection of that device", None),
     ("suite", "libero_object", "robot:=sim: LIBERO suite of the scene", None),
     ("task", "4", "robot:=sim: task of the suite, by number or by name", None),
     ("mode", "fast", "robot:=sim: exact equals stock LIBERO, fast simplifies pictures", ["exact", "fast"]),
@@ -112,7 +114,8 @@ def start(context):
     }
     started.append(node("tgrpo_policy", "tgrpo_policy_node", policy))
     if text["teleop"]:
-        started.append(node("tgrpo_teleop", "tgrpo_teleop_node", {"device": text["teleop"]}))
+        feel = {name: float(text[f"teleop_{name}"]) for name in ("translation", "rotation")}
+        started.append(node("tgrpo_teleop", "tgrpo_teleop_node", {"device": text["teleop"], **feel}))
     if scene:
         started.insert(0, _scene(text, cameras, scene, again))
     if text["rviz"] == "true":

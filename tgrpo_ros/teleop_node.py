@@ -1,7 +1,8 @@
 """ROS 2 lifecycle node with which a person takes the arm: SpaceMouse, gamepad, keyboard, or ``sensor_msgs/Joy``.
 
 Publishes ``ARM/command`` (std_msgs/Float64MultiArray) while the person is engaged, and a sign of life otherwise. Who is
-engaged has the arm at once; letting go gives it back after a moment. For the keyboard, start it in its own terminal.
+engaged has the arm at once; letting go gives it back after a moment. Buttons and keys that label an episode go to
+``SESSION/say`` (std_msgs/String). For the keyboard, start it in its own terminal.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Joy as JoyMessage
-from std_msgs.msg import Float64MultiArray
+from std_msgs.msg import Float64MultiArray, String
 
 from tgrpo.settings import from_builtins
 from tgrpo_ros import robot_config
@@ -32,6 +33,7 @@ DEFAULTS = TeleopSettings()
 OPTIONS = (
     *ROBOT,
     Option("arm", "tgrpo_arm", "name of the arm node"),
+    Option("session", "tgrpo_session", "name of the session node, to which buttons and keys speak"),
     Option("device", "spacemouse", f"what the person holds: {', '.join(DEVICES)}, joy"),
     Option("rate", 30.0, "readings and commands [1/s]", low=10.0, high=250.0),
     Option("dead_zone", DEFAULTS.dead_zone, "share of an axis that counts as rest", low=0.0, high=0.89),
@@ -50,6 +52,7 @@ class TeleopNode(ManagedNode):
         self._reading = Reading(connected=False)
         self._meter = Meter()
         self._active_session = False
+        self._sent = float("-inf")
 
     def open(self) -> None:
         """Opens the device."""
@@ -58,11 +61,13 @@ class TeleopNode(ManagedNode):
         settings = from_builtins({name: self.value(name) for name in names}, TeleopSettings, source="teleop node")
         if self.value("device") == "joy":
             joy = self._device = Joy(settings)
-            self.subscribe(JoyMessage, "joy", lambda m: joy.hear(m.axes, m.buttons), qos_profile_sensor_data)
+            self.subscribe(JoyMessage, "joy", lambda m: self._hear(joy, m), qos_profile_sensor_data)
         else:
             self._device = open_teleop(self.value("device"), settings)
         self._commands = self.publisher(Float64MultiArray, f"{self.value('arm')}/command", 10)
-        self.every(1.0 / self.value("rate"), self._tick)
+        self._words = self.publisher(String, f"{self.value('session')}/say", 10)
+        self._period = 1.0 / self.value("rate")
+        self.every(self._period, self._tick)
 
     def begin(self) -> None:
         """Begins a session."""
@@ -94,7 +99,11 @@ class TeleopNode(ManagedNode):
         health.add(self._meter)
         return health
 
-    def _tick(self) -> None:
+    def _hear(self, joy: Joy, message: JoyMessage) -> None:
+        joy.hear(message.axes, message.buttons)
+        self._tick(fresh=True)  # a person's hand is not kept waiting for the next tick
+
+    def _tick(self, *, fresh: bool = False) -> None:
         if not self._active_session or self._device is None or not self._reading.connected:
             return
         before, self._reading = self._reading, self._device.read()
@@ -103,8 +112,13 @@ class TeleopNode(ManagedNode):
         if not self._reading.connected:
             return  # from here on the safety layer hears nothing, and holds
         self._commands.publish(lease_message(Source.HUMAN, self._session, self._config.action.dims))
+        if self._reading.word and self._reading.word != before.word:
+            self._words.publish(String(data=self._reading.word))
         if not (self._reading.engaged or before.engaged):
             return
+        if not fresh and now - self._sent < 0.9 * self._period and self._reading.engaged is before.engaged:
+            return  # said just now, when the message came
+        self._sent = now
         self._sequence += 1
         action = self._action(self._reading)
         engaged = self._reading.engaged

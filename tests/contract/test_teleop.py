@@ -14,7 +14,7 @@ from tgrpo_ros.drivers import Teleop
 from tgrpo_ros.drivers.choose import open_teleop
 from tgrpo_ros.drivers.keyboard import KEYS, Keyboard
 from tgrpo_ros.drivers.spacemouse import SpaceMouse
-from tgrpo_ros.drivers.teleop import TeleopSettings, shaped
+from tgrpo_ros.drivers.teleop import TeleopSettings, deflection, shaped
 
 SETTINGS = TeleopSettings()
 GAME_CONTROLLER, A, RIGHT_SHOULDER = 1, 0, 10
@@ -274,6 +274,32 @@ def test_the_dead_zone_has_no_edge():
     assert np.abs(np.diff(motion)).max() < 0.002
     assert motion[-1] == pytest.approx(SETTINGS.translation)
     assert np.abs(shaped(np.full(6, 50.0), SETTINGS)).max() == pytest.approx(SETTINGS.translation)
+
+
+def test_a_deflection_gives_the_motion_it_was_made_for():
+    motion = np.array([SETTINGS.translation, -0.5 * SETTINGS.translation, 0.0, 0.001, -SETTINGS.rotation, 0.0])
+    assert shaped(deflection(motion, SETTINGS), SETTINGS) == pytest.approx(motion)
+    assert deflection(np.full(6, -9.0), SETTINGS) == pytest.approx([-1.0] * 6)
+
+
+def test_keys_speak_to_a_session():
+    rig = KeyboardRig()
+    for key, word in ((b"\n", "go"), (b"y", "success"), (b"n", "failure"), (b"x", "abort"), (b"w", "")):
+        rig.type(key)
+        assert rig.device.read().word == word
+    rig.end()
+
+
+def test_buttons_speak_to_a_session_unless_the_arm_is_held():
+    rig = GamepadRig()
+    for button, word in ((6, "go"), (3, "success"), (2, "failure"), (4, "abort"), (A, "")):
+        for held in (False, True):
+            rig.button(RIGHT_SHOULDER, held)
+            rig.button(button, 1)
+            rig.pygame.event.pump()
+            assert rig.device.read().word == ("" if held else word)
+        rig.button(button, 0)
+    rig.end()
 
 
 def test_unknown_device():

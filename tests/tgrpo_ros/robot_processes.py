@@ -144,9 +144,10 @@ class Robot:
         self.config.write_text(ROBOT)
         self.scene = Scene(f"ipc://{folder / 'scene'}")
         self.ros, self.node = ros, ros.create_node("tester")
-        self.processes, self.statuses, self.diagnostics, self.commands = {}, [], [], []
+        self.processes, self.statuses, self.diagnostics, self.said = {}, [], [], []
         self.node.create_subscription(String, "/tgrpo_arm/status", self._hear, LATCHED)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
+        self.node.create_subscription(String, "/tgrpo_session/say", lambda m: self.said.append(m.data), 10)
         self.command = self.node.create_publisher(Float64MultiArray, "/tgrpo_arm/command", 10)
         self.joy = self.node.create_publisher(Joy, "/joy", 10)
 

@@ -192,6 +192,9 @@ def test_a_person_takes_the_arm_and_gives_it_back(robot):
     message.buttons[10] = 0
     robot.until(lambda: (robot.joy.publish(message), robot.statuses[-1]["source"] == "policy")[1], "not handed back")
     assert robot.statuses[-1]["level"] in ("RUN", "HOLD")
+    message.buttons[2] = 1
+    robot.until(lambda: (robot.joy.publish(message), robot.said)[1], "nothing was said to the session")
+    assert set(robot.said) == {"failure"}
     assert robot.enable(False).success
     robot.status(level="DECELERATE")
 

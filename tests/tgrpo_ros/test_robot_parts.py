@@ -90,6 +90,20 @@ class TestJoy:
         assert not joy.read().engaged
         assert not joy.read().motion.any()
 
+    def test_buttons_speak_unless_the_dead_man_button_is_held(self, joy):
+        joy.hear(*self.message(b10=0, b3=1))
+        assert joy.read().word == "success"
+        joy.hear(*self.message(b3=1))
+        assert joy.read().word == ""
+
+    def test_a_space_mouse_is_held_while_it_moves(self, joy):
+        joy.hear([0.1, -0.2, 0.3, 0.4, -0.5, 0.6], [0, 1])
+        reading = joy.read()
+        assert reading.motion == pytest.approx([0.1, -0.2, 0.3, 0.4, -0.5, 0.6])
+        assert (reading.gripper, reading.engaged) == (-1.0, True)
+        joy.hear([0.0] * 6, [0, 0])
+        assert not joy.read().engaged
+
     def test_silence_lets_go(self, joy, clock):
         joy.hear(*self.message(x1=0.5))
         clock[0] += SILENCE - 0.01

@@ -131,6 +131,8 @@ class Reading:
     """The person holds the dead-man button or moves the device."""
     connected: bool = True
     """False once the device is gone; then nothing else in the reading counts."""
+    word: str = ""
+    """What a button or key held now says to a session: ``go``, ``success``, ``failure``, ``abort``; nothing else."""
 
     def action(self) -> FloatArray:
         """The reading as an action ``(7,)`` of a robot whose gripper closes at +1."""

@@ -12,6 +12,8 @@ from tgrpo.errors import MissingDependencyError, RobotFault
 from tgrpo_ros.drivers.base import Reading
 from tgrpo_ros.drivers.teleop import TeleopSettings, shaped
 
+WORDS = {6: "go", 3: "success", 2: "failure", 4: "abort"}
+"""What Start, Y, X and Back say to a session, by SDL's numbers of the buttons."""
 _FULL = 32767.0
 
 
@@ -19,8 +21,9 @@ class Gamepad:
     """A gamepad; see :class:`tgrpo_ros.drivers.base.Teleop`.
 
     Left stick: forward and sideways. Triggers: up (right) and down (left). Right stick: pitch and yaw. A closes the
-    gripper, B opens it. Nothing moves unless the right shoulder button is held. SDL's list of controllers tells which
-    axis is which: by number alone, pads differ, and a trigger at rest would be a stick at its end.
+    gripper, B opens it. Nothing moves unless the right shoulder button is held; while it is not, Start, Y, X and Back
+    speak to a session, see :data:`WORDS`. SDL's list of controllers tells which axis is which: by number alone, pads
+    differ, and a trigger at rest would be a stick at its end.
     """
 
     def __init__(self, settings: TeleopSettings, index: int = 0) -> None:
@@ -54,7 +57,7 @@ class Gamepad:
         if self._pad is None:
             return Reading(connected=False)
         if not self._pad.get_button(game.CONTROLLER_BUTTON_RIGHTSHOULDER):
-            return Reading()
+            return Reading(word=next((word for button, word in WORDS.items() if self._pad.get_button(button)), ""))
         axes = np.array(
             [
                 -self._axis(game.CONTROLLER_AXIS_LEFTY),

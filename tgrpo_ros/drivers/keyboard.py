@@ -8,7 +8,7 @@ a d     left, right        i k     pitch up, down
 r f     up, down           q e     yaw left, right
 ======= ================== ======= ======================
 
-Space closes or opens the gripper, Escape lets go.
+Space closes or opens the gripper, Escape lets go. Enter, y, n and x say go, success, failure and abort to a session.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ KEYS: dict[bytes, tuple[int, float]] = {
     b"j": (3, -1.0), b"l": (3, 1.0), b"i": (4, -1.0), b"k": (4, 1.0), b"q": (5, 1.0), b"e": (5, -1.0),
 }  # fmt: skip
 """Key to axis and direction."""
+WORDS = {b"\n": "go", b"\r": "go", b"y": "success", b"n": "failure", b"x": "abort"}
+"""What keys say to a session."""
 _GRIPPER, _LET_GO = b" ", b"\x1b"
 
 
@@ -61,7 +63,7 @@ class Keyboard:
 
     def read(self) -> Reading:
         """The keys that are held now."""
-        now = self._clock()
+        now, word = self._clock(), ""
         for key in self._keys():
             if key in KEYS:
                 axis, direction = KEYS[key]
@@ -70,6 +72,7 @@ class Keyboard:
                 self._closed, self._touched = not self._closed, True
             elif key == _LET_GO:
                 self._pressed.clear()
+            word = WORDS.get(key, word)
         axes = np.zeros(6)
         for axis, (direction, since) in self._pressed.items():
             if now - since <= self._settings.key_hold:
@@ -77,7 +80,7 @@ class Keyboard:
         gripper = (1.0 if self._closed else -1.0) if self._touched else 0.0
         if not self._connected:
             return Reading(connected=False)
-        return Reading(shaped(axes, self._settings), gripper, bool(axes.any()))
+        return Reading(shaped(axes, self._settings), gripper, bool(axes.any()), word=word)
 
     def close(self) -> None:
         """Gives the terminal back as it was."""

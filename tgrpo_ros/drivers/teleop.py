@@ -38,3 +38,11 @@ def shaped(axes: FloatArray, settings: TeleopSettings) -> FloatArray:
     beyond = np.maximum(0.0, size - settings.dead_zone) / (1.0 - settings.dead_zone)
     scale = np.repeat([settings.translation, settings.rotation], 3)
     return np.asarray(np.sign(axes) * beyond * scale)
+
+
+def deflection(motion: FloatArray, settings: TeleopSettings) -> FloatArray:
+    """The axes ``(6,)`` that :func:`shaped` makes a motion ``(6,)`` of, as far as full deflection goes."""
+    scale = np.repeat([settings.translation, settings.rotation], 3)
+    beyond = np.minimum(np.abs(motion) / scale, 1.0)
+    size = beyond * (1.0 - settings.dead_zone) + settings.dead_zone
+    return np.asarray(np.sign(motion) * size)
