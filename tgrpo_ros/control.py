@@ -325,7 +325,7 @@ class ControlLoop:
 
     def _do_arm(self) -> str:
         now = self._arm.now()
-        self._guard.arm(now, self._arm.state())
+        self._guard.arm(now, self._arm.state(), at_rest=not self._waits)
         try:
             self._arm.start()
         except RobotFault:
