@@ -34,6 +34,7 @@ ARGUMENTS = [
     ("patience_steps", "60", "scripted operator: control steps without a new stage before it takes over", None),
     ("stages", "1", "scripted operator: stages that it completes before it hands back; 0: all", None),
     ("learn", "true", "start the learner beside the session", ["true", "false"]),
+    ("lesson_wait", "", "how long an episode waits for the learner [s]; empty: robot:=sim 120, at an arm 0", None),
     ("learn_args", "", "further options of `tgrpo learn`, without blanks in their values", None),
     ("mode", "fast", "robot:=sim: exact equals stock LIBERO, fast simplifies pictures", ["exact", "fast"]),
     ("pace", "fast", "robot:=sim: fast: the scene waits for the policy; real: in real time", ["fast", "real"]),
@@ -42,8 +43,8 @@ ARGUMENTS = [
     ("namespace", "", "ROS namespace of the nodes", None),
 ]
 PASSED = (
-    "plan", "session", "robot", "workspace", "attended", "operator", "start", "page", "teleop", "teleop_translation",
-    "teleop_rotation", "mode", "pace", "size", "port", "namespace",
+    "plan", "session", "robot", "workspace", "attended", "operator", "start", "page", "lesson_wait", "teleop",
+    "teleop_translation", "teleop_rotation", "mode", "pace", "size", "port", "namespace",
 )  # fmt: skip
 
 
@@ -51,6 +52,8 @@ def start(context):
     """The evaluation, who corrects, and who learns."""
     text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
     plan = read_plan(text["plan"])
+    if not text["lesson_wait"]:
+        text["lesson_wait"] = "120.0" if text["robot"] == "sim" and text["learn"] == "true" else "0.0"
     again = {"output": "screen", "respawn": True, "respawn_delay": 1.0}
     started = []
     if text["robot"] == "sim" and not text["teleop"] and plan.get("purpose") == "correct":

@@ -37,6 +37,7 @@ ARGUMENTS = [
     ("attended", "false", "a person says go and labels; a real arm is not run without", SWITCH),
     ("operator", "", "who that is, for the record", None),
     ("start", "", "scene, guided, or empty for what fits the robot; see docs/sessions.md", ["", "scene", "guided"]),
+    ("lesson_wait", "0.0", "how long an episode waits for the learner to have studied the last one [s]", None),
     ("page", "8080", "port of the page of the session, on this machine only; 0: none", None),
     ("teleop", "", "what a person takes over with", None),
     ("teleop_translation", "0.3", "translation action at full deflection of that device", None),
@@ -103,6 +104,7 @@ def start(context):
                 "operator": text["operator"],
                 "start": text["start"],
                 "page": int(text["page"]),
+                "lesson_wait": float(text["lesson_wait"]),
             }
         ],
         sigterm_timeout="15",

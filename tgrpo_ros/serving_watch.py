@@ -9,6 +9,7 @@ from pathlib import Path
 from tgrpo.client import PolicyClient
 from tgrpo.errors import PolicyError, RobotFault, SettingsError
 from tgrpo.keys import ClientKeys
+from tgrpo.record.session import closed_episodes
 from tgrpo.session import versions
 
 GREETING_MS = 1000.0
@@ -54,6 +55,18 @@ class Served:
             except PolicyError:
                 check()
         raise RobotFault(f"the policy server at {address} has not answered for {patience:g} s; see `tgrpo serve`.")
+
+    def wait_for_lesson(self, patience: float, check: Callable[[], None]) -> None:
+        """Waits until the learner has studied the last episode: a rehearsal has no pauses in which it would anyway.
+
+        Args:
+            patience: How long at most [s].
+            check: Called again and again while waiting.
+        """
+        last = max((int(folder.name) for folder in closed_episodes(self._session)), default=-1)
+        until = time.monotonic() + patience
+        while versions.studied(self._session) < last and time.monotonic() < until:
+            check()
 
     def update(self, address: str, now: str) -> str:
         """Has the session's current version served, if it is not.

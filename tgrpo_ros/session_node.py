@@ -62,6 +62,9 @@ OPTIONS = (
     Option("operator", "", "who that is, for the record"),
     Option("start", "", "scene: a recorded state of a simulated scene; guided: laid out by a person; empty: what fits"),
     Option("page", 0, "port of the page on this machine; 0: none", high=65535),
+    Option(
+        "lesson_wait", 0.0, "how long an episode waits for the learner to have studied the last one [s]", high=3600.0
+    ),
     Option("patience", 300.0, "how long nodes may take to be ready [s]", low=1.0, high=86400.0),
 )
 
@@ -140,6 +143,7 @@ class SessionNode(Node):
         slot, task = chosen.slot, self._plan.tasks[chosen.slot.task]
         server = self._server(slot.policy)
         self._wait_for_arm()
+        self._served.wait_for_lesson(self.value("lesson_wait"), lambda: self._client.look(0.1))
         patience = self.value("patience")
         version = self._served.version(server, patience, lambda: self._client.look(0.0))
         swapped = self._served.update(server, version)

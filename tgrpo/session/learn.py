@@ -60,17 +60,24 @@ class LearnSettings(Strict, frozen=True):
 
 
 class Reader:
-    """Reads each closed episode of a session once."""
+    """Reads each closed episode of a session once.
+
+    Attributes:
+        last: Highest number that was read; -1 before the first.
+    """
 
     def __init__(self) -> None:
         """Has read nothing."""
         self._read: set[str] = set()
+        self.last = -1
 
     def read_new(self, session: Path) -> list[Episode]:
         """The episodes that were closed since the last time."""
         fresh = [folder for folder in closed_episodes(session) if folder.name not in self._read]
         self._read |= {folder.name for folder in fresh}
-        return [episodes.load(folder) for folder in fresh]
+        found = [episodes.load(folder) for folder in fresh]
+        self.last = max([self.last, *(episode.number for episode in found)])
+        return found
 
 
 def complete_groups(found: Iterable[Episode], size: int) -> list[list[Episode]]:
@@ -84,11 +91,15 @@ def complete_groups(found: Iterable[Episode], size: int) -> list[list[Episode]]:
 
 
 class Imitator:
-    """Learns from corrections and successes as they come in."""
+    """Learns from corrections and successes as they come in.
+
+    Attributes:
+        reader: Of the session.
+    """
 
     def __init__(self, policy: Trainable, settings: LearnSettings) -> None:
         """Starts from a policy, which is changed in place."""
-        self._reader, self._tolerance = Reader(), settings.tolerance
+        self.reader, self._tolerance = Reader(), settings.tolerance
         self._apprentice = Apprentice(policy, settings.imitation)
         self._taught: list[Lesson] = []
         self._held_out: list[Lesson] = []
@@ -97,7 +108,7 @@ class Imitator:
     def study(self, session: Path) -> Verdict | None:
         """Learns what is new; None if nothing is."""
         corrected = False
-        for episode in self._reader.read_new(session):
+        for episode in self.reader.read_new(session):
             shown = lessons(episode, self._apprentice.policy.spec)
             if not shown:
                 continue
@@ -124,18 +135,22 @@ class Imitator:
 
 
 class Comparer:
-    """Learns from complete groups of labelled episodes."""
+    """Learns from complete groups of labelled episodes.
+
+    Attributes:
+        reader: Of the session.
+    """
 
     def __init__(self, policy: Trainable, settings: LearnSettings) -> None:
         """Starts from a policy, which is changed in place."""
-        self._reader, self._settings = Reader(), settings
+        self.reader, self._settings = Reader(), settings
         self._learner = Learner(policy, FRANKA, temperature=settings.temperature, seed=settings.imitation.seed)
         self._waiting: list[Episode] = []
         self._used: list[int] = []
 
     def study(self, session: Path) -> Verdict | None:
         """Takes a TGRPO update on the groups that became complete; None if none did."""
-        self._waiting += self._reader.read_new(session)
+        self._waiting += self.reader.read_new(session)
         groups = complete_groups(self._waiting, self._settings.group_size)
         if not groups:
             return None
@@ -187,6 +202,14 @@ def run(settings: LearnSettings, console: Console) -> int:
 
 
 def _turn(session: Path, student: Imitator | Comparer, console: Console) -> int:
+    before = student.reader.last
+    made = _study(session, student, console)
+    if student.reader.last > before:
+        versions.note_studied(session, student.reader.last)
+    return made
+
+
+def _study(session: Path, student: Imitator | Comparer, console: Console) -> int:
     verdict = student.study(session)
     if verdict is None:
         return 0

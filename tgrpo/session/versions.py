@@ -5,6 +5,7 @@ Layout, inside a session::
     policies/0000/        where the session started
     policies/0001/        what was learned since, sealed, with lesson.json beside the weights
     policies/current.json which of them is to be served, and what was served before
+    policies/studied.json the last episode that the learner has considered
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from tgrpo.errors import CheckpointError, SettingsError
 from tgrpo.record import files
 from tgrpo.settings import Strict, from_builtins, to_builtins
 
-FOLDER, CURRENT, LESSON = "policies", "current.json", "lesson.json"
+FOLDER, CURRENT, LESSON, STUDIED = "policies", "current.json", "lesson.json", "studied.json"
 Number = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -62,6 +63,19 @@ def add(session: Path, write: Callable[[Path], None], about: Mapping[str, Any]) 
     files.write_folder(session / FOLDER / name(number), fill)
     choose(session, number)
     return number
+
+
+def note_studied(session: Path, episode: int) -> None:
+    """Notes that the learner has considered all episodes up to this number."""
+    files.write_json(session / FOLDER / STUDIED, {"episode": episode})
+
+
+def studied(session: Path) -> int:
+    """Number of the last episode that the learner has considered; -1 before the first."""
+    try:
+        return int(json.loads((session / FOLDER / STUDIED).read_text(encoding="utf-8"))["episode"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1
 
 
 def known(session: Path) -> list[int]:

@@ -186,3 +186,13 @@ def test_groups_of_another_policy_are_refused(tmp_path, policy_folder):
 def test_what_is_no_session(tmp_path, policy_folder):
     with pytest.raises(SettingsError, match="is no session"):
         run(tmp_path, policy_folder)
+
+
+def test_what_the_learner_has_considered_is_noted(tmp_path):
+    assert versions.studied(tmp_path) == -1
+    versions.start(tmp_path, checkpoint("zero"))
+    assert versions.studied(tmp_path) == -1
+    versions.note_studied(tmp_path, 4)
+    assert versions.studied(tmp_path) == 4
+    (tmp_path / "policies" / "studied.json").write_text("{")
+    assert versions.studied(tmp_path) == -1
