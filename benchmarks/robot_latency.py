@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,55 +84,69 @@ def film(addresses: dict[str, str], apart: float) -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(8)]
     senders = [FrameSender(address, camera) for camera, address in addresses.items()]
-    sequence, due = 0, time.monotonic()
+    sequence, captured, due = 0, 0.0, time.monotonic()
     while True:
         sequence, due = sequence + 1, due + 1.0 / RATE
         for place, sender in enumerate(senders):
             time.sleep(max(0.0, due + place * apart - time.monotonic()))
-            now = time.monotonic() if apart or place == 0 else now
-            sender.send(Frame(pictures[sequence % 8], now, sequence, "steady"))
+            captured = time.monotonic() if apart or place == 0 else captured
+            sender.send(Frame(pictures[sequence % 8], captured, sequence, "steady"))
 
 
 STAGES = ("picture to request", "policy server", "command topic", "all")
 
 
-def measure(seconds: float, spin: Callable[[], None], node: Any) -> tuple[dict[str, list[float]], dict[str, str]]:
-    """Times of each stage [s], and what the policy node says of itself at the end."""
-    found: defaultdict[str, list[float]] = defaultdict(list)
-    health: dict[str, str] = {}
-    arrived: dict[int, float] = {}
-    replies: dict[int, traffic.Reply] = {}
-    sender = [""]
+class Stopwatch:
+    """Joins commands with the requests behind them, which come on two topics.
 
-    def take(message: Float64MultiArray) -> None:
+    Attributes:
+        session: Of the policy node.
+        found: Stage to its times [s].
+    """
+
+    def __init__(self) -> None:
+        """Has seen nothing."""
+        self.session = ""
+        self.found: dict[str, list[float]] = {stage: [] for stage in STAGES}
+        self._arrived: dict[int, float] = {}
+        self._replies: dict[int, traffic.Reply] = {}
+
+    def take(self, message: Float64MultiArray) -> None:
+        """A command."""
         now, command = time.monotonic(), command_of(message)
-        sender[0] = command.session
+        self.session = command.session
         if len(command.actions):
-            arrived[command.sequence] = now
-            join(command.sequence)
+            self._arrived[command.sequence] = now
+            self._join(command.sequence)
 
-    def listen(message: String) -> None:
+    def listen(self, message: String) -> None:
+        """A request and its reply."""
         reply = traffic.decode(message.data, traffic.Reply)
-        replies[reply.sequence] = reply
-        join(reply.sequence)
+        self._replies[reply.sequence] = reply
+        self._join(reply.sequence)
 
-    def join(sequence: int) -> None:
-        """What a command and the request behind it say together; they come on two topics."""
-        if sequence not in arrived or sequence not in replies:
+    def _join(self, sequence: int) -> None:
+        if sequence not in self._arrived or sequence not in self._replies:
             return
-        now, reply = arrived.pop(sequence), replies.pop(sequence)
+        now, reply = self._arrived.pop(sequence), self._replies.pop(sequence)
         answered = reply.asked + reply.latency
         times = (reply.asked - reply.observed, reply.latency, now - answered, now - reply.observed)
         for stage, duration in zip(STAGES, times, strict=True):
-            found[stage].append(duration)
+            self.found[stage].append(duration)
+
+
+def measure(seconds: float, spin: Callable[[], None], node: Any) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Times of each stage [s], and what the policy node says of itself at the end."""
+    watch = Stopwatch()
+    health: dict[str, str] = {}
 
     def hear(message: DiagnosticArray) -> None:
         for one in message.status:
             if one.name.startswith("tgrpo_policy"):
                 health.update({value.key: value.value for value in one.values})
 
-    node.create_subscription(Float64MultiArray, "tgrpo_arm/command", take, 10)
-    node.create_subscription(String, "tgrpo_policy/reply", listen, 100)
+    node.create_subscription(Float64MultiArray, "tgrpo_arm/command", watch.take, 10)
+    node.create_subscription(String, "tgrpo_policy/reply", watch.listen, 100)
     node.create_subscription(DiagnosticArray, "/diagnostics", hear, 10)
     told = node.create_publisher(String, "tgrpo_arm/status", LATCHED)
     felt = node.create_publisher(Float64MultiArray, "tgrpo_arm/proprio", 1)
@@ -143,11 +156,11 @@ def measure(seconds: float, spin: Callable[[], None], node: Any) -> tuple[dict[s
         if time.monotonic() >= due:
             due = time.monotonic() + 0.02
             felt.publish(proprio_message(time.monotonic(), np.zeros(8, np.float32)))
-            leases = {"policy": sender[0]} if sender[0] else {}
+            leases = {"policy": watch.session} if watch.session else {}
             told.publish(String(data=status.encode(status.ArmStatus(level="RUN", leases=leases))))
-        if len(found["all"]) == WARM and end == float("inf"):
+        if len(watch.found["all"]) == WARM and end == float("inf"):
             end = time.monotonic() + seconds
-    return {stage: times[WARM:] for stage, times in found.items()}, health
+    return {stage: times[WARM:] for stage, times in watch.found.items()}, health
 
 
 def main() -> int:
@@ -160,7 +173,8 @@ def main() -> int:
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     context, port = multiprocessing.get_context("spawn"), free_port()
     addresses = {camera: address_of(camera) for camera in CAMERAS}
-    children = [context.Process(target=serve, args=(port,)), context.Process(target=film, args=(addresses, options.apart / 1000.0))]
+    tasks = [(serve, (port,)), (film, (addresses, options.apart / 1000.0))]
+    children = [context.Process(target=task, args=arguments) for task, arguments in tasks]
     for child in children:
         child.start()
     rclpy.init()

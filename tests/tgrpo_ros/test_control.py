@@ -36,6 +36,7 @@ class ScriptedArm:
         self.pose = Pose(np.array([0.5, 0.0, 0.3]), rotation.identity())
         self.step, self.steps = step, 0
         self.started, self.calls, self.mode, self.fault = False, [], "ready", None
+        self.speed = 0.0
 
     def now(self):
         return time.monotonic() if self.step is None else self.steps * self.step
@@ -43,8 +44,8 @@ class ScriptedArm:
     def state(self):
         if self.fault:
             raise RobotFault(self.fault)
-        rest = np.zeros(7)
-        return ArmState(self.now(), self.now(), self.pose, rest, rest, np.zeros(2), np.zeros(8, np.float32), self.mode)
+        joints, speeds, proprio = np.zeros(7), np.full(7, self.speed), np.zeros(8, np.float32)
+        return ArmState(self.now(), self.now(), self.pose, joints, speeds, np.zeros(2), proprio, self.mode)
 
     def start(self):
         self.calls.append("start")
@@ -78,9 +79,10 @@ class Scene:
     waits, number, success, stage = True, 1, False, 0
 
     def __init__(self, arm):
-        self.arm, self.max_steps = arm, 0
+        self.arm, self.max_steps, self.first = arm, 0, 0
 
-    step = steps = property(lambda self: self.arm.steps)
+    step = property(lambda self: self.arm.steps)
+    steps = property(lambda self: self.arm.steps - self.first)
 
     def over(self):
         return "the limit is reached" if self.max_steps and self.steps >= self.max_steps else ""
@@ -88,7 +90,7 @@ class Scene:
     def reset(self, init_state, seed):
         if init_state > 9:
             raise RobotFault("there is no such state")
-        self.number += 1
+        self.number, self.first = self.number + 1, self.arm.steps
 
 
 @pytest.fixture
