@@ -230,6 +230,12 @@ class TestRealTime:
         with pytest.raises(RobotFault, match="Activate the node"):
             loop.arm()
 
+    def test_an_arm_that_moves_is_not_armed(self, make):
+        arm = ScriptedArm()
+        arm.speed = 0.07
+        with pytest.raises(RobotFault, match="Wait until it rests"):
+            make(arm).arm()
+
     def test_a_real_arm_has_no_reset(self, make):
         with pytest.raises(RobotFault, match="this arm is real"):
             make(ScriptedArm()).reset(0, 0)
@@ -305,6 +311,22 @@ class TestSceneThatWaits:
         assert loop.reports[-1].status.level == "DECELERATE"
         with pytest.raises(RobotFault, match="no such state"):
             loop.reset(10, 0)
+
+    def test_it_is_armed_in_an_initial_state_whose_arm_sways(self, loop, arm, wait):
+        arm.speed = 0.07  # [rad/s] initial state 10 of the shipped policy's task
+        loop.reset(2, 0)
+        assert loop.arm() == "the arm runs"
+
+    def test_stopped_in_a_motion_it_has_to_be_reset(self, loop, arm, wait):
+        running(loop, wait)
+        loop.submit(command(arm, count=2))
+        wait(lambda: arm.steps == 2)
+        loop.stop("somebody")
+        arm.speed = 0.07
+        with pytest.raises(RobotFault, match=r"never comes to rest. Call ~/reset"):
+            loop.arm()
+        loop.reset(2, 0)
+        assert loop.arm() == "the arm runs"
 
     def test_the_lease_of_a_silent_sender_ends_although_the_clock_stands(self, make, arm, wait):
         safety = {**WAITING, "watchdogs": {**SLOW, "command_hold": 0.1, "command_stop": 0.3}}
