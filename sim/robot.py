@@ -6,6 +6,7 @@ measured pose, so an arm that is given ``measured + action`` moves exactly as in
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -99,6 +100,7 @@ class Scene:
             max_steps=env.max_steps,
             init_states=env.n_init_states,
             stages=() if self._machine is None else self._machine.names,
+            fields_of_view=tuple(math.radians(env.model.camera(name).fovy[0]) for name in env.cameras),
         )
 
     def reset(self, init_state: int, seed: int) -> None:
