@@ -6,6 +6,7 @@ measured pose, so an arm that is given ``measured + action`` moves exactly as in
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import sys
@@ -319,8 +320,9 @@ def main(argv: list[str]) -> int:
         scene.frames()  # the first pictures take seconds; nobody waits for them yet
         server = Server(scene, settings, socket)
         console.print(f"simulated arm at {settings.address}: {env.instruction}", highlight=False)
-        while server.turn():
-            pass
+        with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+            while server.turn():
+                pass
     finally:
         socket.close()
         context.term()
