@@ -4,7 +4,8 @@ Two cameras of 640x480 that take their pictures together, 30 times a second, in 
 node; a real policy server around a model that answers at once; and this process, which is the arm: it grants the lease
 and stamps each command when it arrives. The pictures are scaled to 224 px by the policy node, as for a
 real policy. A command is asked for every 100 ms. What is measured ends before the safety layer, which takes a command
-within one tick (4 ms at 250 Hz).
+within one tick (4 ms at 250 Hz). With `--apart` the second camera is not triggered by the first but takes its
+pictures so much later, as free-running cameras do; then the older of two pictures is what counts.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from std_msgs.msg import Float64MultiArray, String
 from benchmarks.serving_parts import free_port
 from tgrpo.spec import ActionSpec, ObservationSpec, PolicySpec
 from tgrpo.types import ActionChunk
-from tgrpo_ros import status
+from tgrpo_ros import status, traffic
 from tgrpo_ros.drivers.base import Frame
 from tgrpo_ros.frames import FrameSender, address_of
 from tgrpo_ros.managed import LATCHED
@@ -37,6 +38,8 @@ from tgrpo_ros.messages import command_of, proprio_message
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 RATE = 30.0
+WARM = 20
+"""Commands that are not counted."""
 CONFIG = """
 arm: {driver: sim}
 action: {rate: 10.0}
@@ -76,37 +79,74 @@ def serve(port: int) -> None:
     server.close()
 
 
-def film(addresses: dict[str, str]) -> None:
-    """Both cameras, triggered together."""
+def film(addresses: dict[str, str], apart: float) -> None:
+    """Both cameras, the second one `apart` [s] after the first."""
     rng = np.random.default_rng(0)
     pictures = [rng.integers(0, 256, (480, 640, 3), dtype=np.uint8) for _ in range(8)]
     senders = [FrameSender(address, camera) for camera, address in addresses.items()]
-    sequence, due = 0, time.monotonic()
+    sequence, captured, due = 0, 0.0, time.monotonic()
     while True:
-        time.sleep(max(0.0, due - time.monotonic()))
-        now, due, sequence = time.monotonic(), due + 1.0 / RATE, sequence + 1
-        for sender in senders:
-            sender.send(Frame(pictures[sequence % 8], now, sequence, "steady"))
+        sequence, due = sequence + 1, due + 1.0 / RATE
+        for place, sender in enumerate(senders):
+            time.sleep(max(0.0, due + place * apart - time.monotonic()))
+            captured = time.monotonic() if apart or place == 0 else captured
+            sender.send(Frame(pictures[sequence % 8], captured, sequence, "steady"))
 
 
-def measure(seconds: float, spin: Callable[[], None], node: Any) -> tuple[list[float], dict[str, str]]:
-    """Latencies [s], and what the policy node says of itself at the end."""
-    found: list[float] = []
-    health: dict[str, str] = {}
-    sender = [""]
+STAGES = ("picture to request", "policy server", "command topic", "all")
 
-    def take(message: Float64MultiArray) -> None:
+
+class Stopwatch:
+    """Joins commands with the requests behind them, which come on two topics.
+
+    Attributes:
+        session: Of the policy node.
+        found: Stage to its times [s].
+    """
+
+    def __init__(self) -> None:
+        """Has seen nothing."""
+        self.session = ""
+        self.found: dict[str, list[float]] = {stage: [] for stage in STAGES}
+        self._arrived: dict[int, float] = {}
+        self._replies: dict[int, traffic.Reply] = {}
+
+    def take(self, message: Float64MultiArray) -> None:
+        """A command."""
         now, command = time.monotonic(), command_of(message)
-        sender[0] = command.session
+        self.session = command.session
         if len(command.actions):
-            found.append(now - command.observed)
+            self._arrived[command.sequence] = now
+            self._join(command.sequence)
+
+    def listen(self, message: String) -> None:
+        """A request and its reply."""
+        reply = traffic.decode(message.data, traffic.Reply)
+        self._replies[reply.sequence] = reply
+        self._join(reply.sequence)
+
+    def _join(self, sequence: int) -> None:
+        if sequence not in self._arrived or sequence not in self._replies:
+            return
+        now, reply = self._arrived.pop(sequence), self._replies.pop(sequence)
+        answered = reply.asked + reply.latency
+        times = (reply.asked - reply.observed, reply.latency, now - answered, now - reply.observed)
+        for stage, duration in zip(STAGES, times, strict=True):
+            self.found[stage].append(duration)
+
+
+def measure(seconds: float, spin: Callable[[], None], node: Any) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Times of each stage [s], and what the policy node says of itself at the end."""
+    watch = Stopwatch()
+    health: dict[str, str] = {}
 
     def hear(message: DiagnosticArray) -> None:
         for one in message.status:
             if one.name.startswith("tgrpo_policy"):
                 health.update({value.key: value.value for value in one.values})
 
-    node.create_subscription(Float64MultiArray, "tgrpo_arm/command", take, 10)
+    node.create_subscription(Float64MultiArray, "tgrpo_arm/command", watch.take, 10)
+    node.create_subscription(String, "tgrpo_policy/reply", watch.listen, 100)
     node.create_subscription(DiagnosticArray, "/diagnostics", hear, 10)
     told = node.create_publisher(String, "tgrpo_arm/status", LATCHED)
     felt = node.create_publisher(Float64MultiArray, "tgrpo_arm/proprio", 1)
@@ -116,23 +156,25 @@ def measure(seconds: float, spin: Callable[[], None], node: Any) -> tuple[list[f
         if time.monotonic() >= due:
             due = time.monotonic() + 0.02
             felt.publish(proprio_message(time.monotonic(), np.zeros(8, np.float32)))
-            leases = {"policy": sender[0]} if sender[0] else {}
+            leases = {"policy": watch.session} if watch.session else {}
             told.publish(String(data=status.encode(status.ArmStatus(level="RUN", leases=leases))))
-        if len(found) == 20 and end == float("inf"):  # warm
+        if len(watch.found["all"]) == WARM and end == float("inf"):
             end = time.monotonic() + seconds
-    return found[20:], health
+    return {stage: times[WARM:] for stage, times in watch.found.items()}, health
 
 
 def main() -> int:
     """Runs it and prints one row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--apart", type=float, default=0.0, help="between the pictures of the two cameras [ms]")
     options = parser.parse_args()
     os.environ["ROS_DOMAIN_ID"] = str(random.SystemRandom().randrange(1, 101))
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
     context, port = multiprocessing.get_context("spawn"), free_port()
     addresses = {camera: address_of(camera) for camera in CAMERAS}
-    children = [context.Process(target=serve, args=(port,)), context.Process(target=film, args=(addresses,))]
+    tasks = [(serve, (port,)), (film, (addresses, options.apart / 1000.0))]
+    children = [context.Process(target=task, args=arguments) for task, arguments in tasks]
     for child in children:
         child.start()
     rclpy.init()
@@ -153,9 +195,11 @@ def main() -> int:
                 child.join()
             node.destroy_node()
             rclpy.try_shutdown()
-    p50, p99 = (1000.0 * float(np.percentile(found, share)) for share in (50, 99))
-    print("| commands | image to command: p50 [ms] | p99 [ms] | most [ms] | pictures lost |\n|---|---|---|---|---|")
-    print(f"| {len(found)} | {p50:.1f} | {p99:.1f} | {1000.0 * max(found):.1f} | {health.get('lost pictures')} |")
+    print("| stage | p50 [ms] | p99 [ms] | most [ms] |\n|---|---|---|---|")
+    for stage in STAGES:
+        p50, p99, most = (1000.0 * float(np.percentile(found[stage], share)) for share in (50, 99, 100))
+        print(f"| {stage} | {p50:.1f} | {p99:.1f} | {most:.1f} |")
+    print(f"\n{len(found['all'])} commands; pictures lost: {health.get('lost pictures')}")
     return 0
 
 

@@ -8,15 +8,10 @@ It is evaluate.launch.py with a learner beside it; each new version of the polic
 simulation without `teleop` a scripted operator stands in for the person.
 """
 
-from pathlib import Path
-
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, IncludeLaunchDescription, OpaqueFunction
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
+from launch.actions import ExecuteProcess
 from launch_ros.actions import Node
 
-from launch import LaunchDescription
-from tgrpo_ros.launching import find_command, read_plan, refuse_unknown_arguments, scene_address
+from tgrpo_ros.launching import describe, find_command, include, read_plan, scene_address, values
 
 # Name, default, description, choices.
 ARGUMENTS = [
@@ -50,7 +45,7 @@ PASSED = (
 
 def start(context):
     """The evaluation, who corrects, and who learns."""
-    text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    text = values(context, ARGUMENTS)
     plan = read_plan(text["plan"])
     if not text["lesson_wait"]:
         text["lesson_wait"] = "120.0" if text["robot"] == "sim" and text["learn"] == "true" else "0.0"
@@ -59,7 +54,7 @@ def start(context):
     if text["robot"] == "sim" and not text["teleop"] and plan.get("purpose") == "correct":
         # Its device is a SpaceMouse that reaches as far as the expert does.
         text |= {"teleop": "joy", "teleop_translation": "1.0", "teleop_rotation": "1.0"}
-        values = {
+        operator = {
             "scene": scene_address(text["namespace"]),
             "patience_steps": int(text["patience_steps"]),
             "stages": int(text["stages"]),
@@ -70,15 +65,11 @@ def start(context):
                 executable="tgrpo_operator_node",
                 name="tgrpo_operator",
                 namespace=text["namespace"],
-                parameters=[values],
+                parameters=[operator],
                 **again,
             )
         )
-    evaluate = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(Path(__file__).with_name("evaluate.launch.py"))),
-        launch_arguments=[(name, text[name]) for name in PASSED],
-    )
-    started.insert(0, evaluate)
+    started.insert(0, include(__file__, "evaluate.launch.py", [(name, text[name]) for name in PASSED]))
     if text["learn"] == "true":
         method = "imitation" if plan.get("purpose") == "correct" else "tgrpo"
         policy = str(plan["policies"][0].get("checkpoint") or plan["policies"][0]["name"])
@@ -89,11 +80,4 @@ def start(context):
 
 def generate_launch_description():
     """Arguments and processes."""
-    names = [name for name, *_ in ARGUMENTS]
-    return LaunchDescription(
-        [
-            *(DeclareLaunchArgument(n, default_value=d, description=t, choices=c) for n, d, t, c in ARGUMENTS),
-            OpaqueFunction(function=lambda context: refuse_unknown_arguments(__file__, names)),
-            OpaqueFunction(function=start),
-        ]
-    )
+    return describe(__file__, ARGUMENTS, start)

@@ -5,23 +5,11 @@
 Ends with 0 when every episode was played; `tgrpo compare` sets the result beside one of `tgrpo eval`.
 """
 
-from pathlib import Path
-
-from launch.actions import (
-    DeclareLaunchArgument,
-    ExecuteProcess,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-    RegisterEventHandler,
-    Shutdown,
-)
+from launch.actions import ExecuteProcess, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessExit, OnShutdown
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from launch import LaunchDescription
-from tgrpo_ros.launching import find_command, refuse_unknown_arguments, scene_address
+from tgrpo_ros.launching import describe, find_command, include, scene_address, values
 
 # Name, default, description, choices.
 ARGUMENTS = [
@@ -59,11 +47,12 @@ def on_finish(event, context):
 
 def start(context):
     """The server, the robot, and who plays the episodes."""
-    text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    text = values(context, ARGUMENTS)
     server = ExecuteProcess(cmd=[find_command(), "serve", text["policy"], "--port", text["port"]], output="screen")
-    robot = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(Path(__file__).with_name("robot.launch.py"))),
-        launch_arguments=[
+    robot = include(
+        __file__,
+        "robot.launch.py",
+        [
             ("robot", "sim"),
             ("policy_server", f"tcp://127.0.0.1:{text['port']}"),
             *((name, text[name]) for name in PASSED),
@@ -96,11 +85,4 @@ def start(context):
 
 def generate_launch_description():
     """Arguments and processes."""
-    names = [name for name, *_ in ARGUMENTS]
-    return LaunchDescription(
-        [
-            *(DeclareLaunchArgument(n, default_value=d, description=t, choices=c) for n, d, t, c in ARGUMENTS),
-            OpaqueFunction(function=lambda context: refuse_unknown_arguments(__file__, names)),
-            OpaqueFunction(function=start),
-        ]
-    )
+    return describe(__file__, ARGUMENTS, start)

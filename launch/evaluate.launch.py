@@ -8,23 +8,11 @@ What dies is started again, and the session goes on with the next episode. The s
 stopped. In simulation nobody is needed; at a real arm a person says go and labels.
 """
 
-from pathlib import Path
-
-from launch.actions import (
-    DeclareLaunchArgument,
-    ExecuteProcess,
-    IncludeLaunchDescription,
-    OpaqueFunction,
-    RegisterEventHandler,
-    Shutdown,
-)
+from launch.actions import ExecuteProcess, RegisterEventHandler, Shutdown
 from launch.event_handlers import OnProcessExit, OnShutdown
-from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
-from launch import LaunchDescription
-from tgrpo_ros.launching import find_command, read_plan, refuse_unknown_arguments, scene_address
+from tgrpo_ros.launching import describe, find_command, include, read_plan, scene_address, values
 
 SWITCH = ["true", "false"]
 
@@ -66,7 +54,7 @@ def on_session_exit(event, context):
 
 def start(context):
     """The servers, the robot, and who runs the session."""
-    text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    text = values(context, ARGUMENTS)
     plan = read_plan(text["plan"])
     task = (plan.get("tasks") or [{}])[0]
     port = int(text["port"])
@@ -76,9 +64,10 @@ def start(context):
         for place, policy in enumerate(plan.get("policies", ()))
         if policy.get("checkpoint")
     ]
-    robot = IncludeLaunchDescription(
-        PythonLaunchDescriptionSource(str(Path(__file__).with_name("robot.launch.py"))),
-        launch_arguments=[
+    robot = include(
+        __file__,
+        "robot.launch.py",
+        [
             ("policy_server", f"tcp://127.0.0.1:{port}"),
             ("suite", str(task.get("suite") or "libero_object")),
             ("task", str(task.get("task", 0))),
@@ -119,11 +108,4 @@ def start(context):
 
 def generate_launch_description():
     """Arguments and processes."""
-    names = [name for name, *_ in ARGUMENTS]
-    return LaunchDescription(
-        [
-            *(DeclareLaunchArgument(n, default_value=d, description=t, choices=c) for n, d, t, c in ARGUMENTS),
-            OpaqueFunction(function=lambda context: refuse_unknown_arguments(__file__, names)),
-            OpaqueFunction(function=start),
-        ]
-    )
+    return describe(__file__, ARGUMENTS, start)

@@ -9,26 +9,13 @@ Nothing moves before somebody calls the service `tgrpo_arm/arm`. With `robot:=si
 import os
 from pathlib import Path
 
-from launch.actions import (
-    DeclareLaunchArgument,
-    ExecuteProcess,
-    OpaqueFunction,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-)
+from launch.actions import ExecuteProcess, RegisterEventHandler, SetEnvironmentVariable
 from launch.event_handlers import OnProcessExit, OnShutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
-from launch import LaunchDescription
-from tgrpo_ros.launching import (
-    find_command,
-    look_up,
-    profile_variable,
-    refuse_unknown_arguments,
-    scene_address,
-)
+from tgrpo_ros.launching import describe, find_command, look_up, profile_variable, scene_address, values
 
 SWITCH = ["true", "false"]
 
@@ -81,7 +68,7 @@ def on_exit(event, context):
 
 def start(context):
     """The processes, which depend on what the robot's configuration says."""
-    text = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    text = values(context, ARGUMENTS)
     configs = Path(PathJoinSubstitution([FindPackageShare("tgrpo_ros"), "robot_configs"]).perform(context))
     robot, autostart = text["robot"], text["autostart"] == "true"
     driver, cameras = look_up(robot, configs)
@@ -138,14 +125,11 @@ def _scene(text, cameras, address, again):
 
 def generate_launch_description():
     """Arguments, environment, and the nodes."""
-    names = [name for name, *_ in ARGUMENTS]
-    return LaunchDescription(
-        [
-            *(DeclareLaunchArgument(n, default_value=d, description=t, choices=c) for n, d, t, c in ARGUMENTS),
-            OpaqueFunction(function=lambda context: refuse_unknown_arguments(__file__, names)),
-            SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
-            SetEnvironmentVariable("PYTHONUNBUFFERED", "1"),
-            RegisterEventHandler(OnShutdown(on_shutdown=lambda event, context: stopping.append(True))),
-            OpaqueFunction(function=start),
-        ]
+    return describe(
+        __file__,
+        ARGUMENTS,
+        start,
+        SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
+        SetEnvironmentVariable("PYTHONUNBUFFERED", "1"),
+        RegisterEventHandler(OnShutdown(on_shutdown=lambda event, context: stopping.append(True))),
     )

@@ -3,23 +3,13 @@
 An argument that is left empty keeps the default of `tgrpo train`; see `tgrpo train --help`.
 """
 
-import difflib
-import sys
-from pathlib import Path
-
-from launch.actions import (
-    DeclareLaunchArgument,
-    OpaqueFunction,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-    Shutdown,
-)
+from launch.actions import RegisterEventHandler, SetEnvironmentVariable, Shutdown
 from launch.event_handlers import OnProcessExit
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from launch import LaunchDescription
+from tgrpo_ros.launching import describe
 
 SUITES = ["", "libero_spatial", "libero_object", "libero_goal", "libero_10", "libero_90"]
 SWITCH = ["true", "false"]
@@ -51,18 +41,6 @@ OTHERS = [
 ]
 
 
-def refuse_unknown_arguments(context):
-    """Raises if the command line that named this file has an argument that is not declared here."""
-    named = [i for i, word in enumerate(sys.argv) if Path(word).name == Path(__file__).name]
-    words = sys.argv[named[0] + 1 :] if named else []
-    known = [name for name, *_ in PARAMETERS + OTHERS]
-    for name in [word.split(":=")[0] for word in words if ":=" in word]:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean '{close[0]}'?" if close else ""
-            raise RuntimeError(f"unknown launch argument '{name}'.{hint} Valid: {', '.join(known)}.")
-
-
 def on_trainer_exit(event, context):
     """Ends the launch; a failed trainer becomes the launch's own failure, which Shutdown alone would hide."""
     if event.returncode != 0:
@@ -72,10 +50,7 @@ def on_trainer_exit(event, context):
 
 def generate_launch_description():
     """One node; it starts the training loop as its child."""
-    arguments = [
-        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
-        for name, default, text, choices in [(n, d, t, c) for n, _, d, t, c in PARAMETERS] + OTHERS
-    ]
+    arguments = [(name, default, text, choices) for name, _, default, text, choices in PARAMETERS] + OTHERS
     trainer = Node(
         package="tgrpo_ros",
         executable="tgrpo_trainer_node",
@@ -90,13 +65,11 @@ def generate_launch_description():
         sigterm_timeout="180",
         sigkill_timeout="20",
     )
-    return LaunchDescription(
-        [
-            *arguments,
-            OpaqueFunction(function=refuse_unknown_arguments),
-            SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
-            SetEnvironmentVariable("PYTHONUNBUFFERED", "1"),
-            RegisterEventHandler(OnProcessExit(target_action=trainer, on_exit=on_trainer_exit)),
-            trainer,
-        ]
+    return describe(
+        __file__,
+        arguments,
+        lambda context: [trainer],
+        SetEnvironmentVariable("RCUTILS_LOGGING_BUFFERED_STREAM", "1"),
+        SetEnvironmentVariable("PYTHONUNBUFFERED", "1"),
+        RegisterEventHandler(OnProcessExit(target_action=trainer, on_exit=on_trainer_exit)),
     )

@@ -6,6 +6,8 @@ measured pose, so an arm that is given ``measured + action`` moves exactly as in
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import sys
 import time
@@ -99,6 +101,7 @@ class Scene:
             max_steps=env.max_steps,
             init_states=env.n_init_states,
             stages=() if self._machine is None else self._machine.names,
+            fields_of_view=tuple(math.radians(env.model.camera(name).fovy[0]) for name in env.cameras),
         )
 
     def reset(self, init_state: int, seed: int) -> None:
@@ -317,8 +320,9 @@ def main(argv: list[str]) -> int:
         scene.frames()  # the first pictures take seconds; nobody waits for them yet
         server = Server(scene, settings, socket)
         console.print(f"simulated arm at {settings.address}: {env.instruction}", highlight=False)
-        while server.turn():
-            pass
+        with contextlib.suppress(KeyboardInterrupt):  # how it is meant to end
+            while server.turn():
+                pass
     finally:
         socket.close()
         context.term()

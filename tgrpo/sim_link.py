@@ -98,6 +98,8 @@ class Description(Message, frozen=True):
     """Number of recorded initial states."""
     stages: tuple[str, ...] = ()
     """Names of the stages of the task, in order; empty where it has none."""
+    fields_of_view: tuple[float, ...] = ()
+    """Vertical one of each camera [rad]; of pinhole cameras without distortion."""
 
 
 class State(Message, frozen=True):

@@ -4,6 +4,7 @@ Pictures go to the policy and the safety layer over ZeroMQ (:mod:`tgrpo_ros.fram
 relative to the node and only while somebody listens:
     ``~/image_raw`` (sensor_msgs/Image): every picture.
     ``~/image_raw/compressed`` (sensor_msgs/CompressedImage): up to ``compressed_rate`` times a second.
+    ``~/camera_info`` (sensor_msgs/CameraInfo): with every picture, where the driver knows the camera's projection.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import sys
 import time
 
 from rclpy.qos import qos_profile_sensor_data
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from tgrpo import jpeg
 from tgrpo.errors import RobotFault, UnknownNameError
@@ -25,6 +26,7 @@ from tgrpo_ros.drivers.choose import open_camera
 from tgrpo_ros.frames import FrameSender, address_of
 from tgrpo_ros.host_lock import HostLock
 from tgrpo_ros.managed import OK, WARN, Health, ManagedNode, run
+from tgrpo_ros.messages import camera_info_message
 from tgrpo_ros.parameters import ROBOT, Option
 
 OPTIONS = (
@@ -63,6 +65,7 @@ class CameraNode(ManagedNode):
         self._closers.callback(self._sender.close)
         self._raw = self.publisher(Image, "~/image_raw", qos_profile_sensor_data)
         self._compressed = self.publisher(CompressedImage, "~/image_raw/compressed", qos_profile_sensor_data)
+        self._info = self.publisher(CameraInfo, "~/camera_info", qos_profile_sensor_data)
         self._frame_id = f"{name}_optical_frame"
         self._next_compressed = 0.0
         self._rate = chosen.rate
@@ -107,6 +110,11 @@ class CameraNode(ManagedNode):
             message.header.stamp, message.header.frame_id = stamp, self._frame_id
             message.data = array.array("B", frame.image.tobytes())
             self._raw.publish(message)
+        intrinsics = None if self._camera is None else self._camera.intrinsics
+        if intrinsics is not None and self._info.get_subscription_count():
+            info = camera_info_message(intrinsics)
+            info.header.stamp, info.header.frame_id = stamp, self._frame_id
+            self._info.publish(info)
         now = time.monotonic()
         if now >= self._next_compressed and self._compressed.get_subscription_count() and jpeg.available():
             self._next_compressed = now + 1.0 / self.value("compressed_rate")

@@ -16,12 +16,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
+
 from tgrpo.errors import RobotFault, TgrpoError
 from tgrpo_ros.drivers.base import Arm
 from tgrpo_ros.frames import Header
 from tgrpo_ros.meter import Meter
 from tgrpo_ros.motion import ArmState, Command, Source
 from tgrpo_ros.safety import Guard, Level, Output, SafetySettings
+from tgrpo_ros.safety.health import moving
 from tgrpo_ros.sim_episode import SimEpisode
 from tgrpo_ros.status import ArmStatus
 
@@ -325,7 +328,7 @@ class ControlLoop:
 
     def _do_arm(self) -> str:
         now = self._arm.now()
-        self._guard.arm(now, self._arm.state(), at_rest=not self._waits)
+        self._guard.arm(now, self._state_to_arm_in())
         try:
             self._arm.start()
         except RobotFault:
@@ -333,6 +336,23 @@ class ControlLoop:
             raise
         self._pending, self._halted = 0, False
         return "the arm runs"
+
+    def _state_to_arm_in(self) -> ArmState:
+        """The arm's report; in a scene that waits at the start of an episode, that of an arm at rest.
+
+        Raises:
+            RobotFault: A scene that waits was stopped in the middle of a motion.
+        """
+        state = self._arm.state()
+        if self._scene is None or not self._waits or not moving(state):
+            return state
+        if self._scene.steps:
+            raise RobotFault(
+                "not armed: the scene was stopped in the middle of a motion, and as its clock stands its arm never "
+                "comes to rest. Call ~/reset, then arm it."
+            )
+        # In some recorded initial states the arm still sways a little.
+        return replace(state, joint_velocities=np.zeros(7))
 
     def _do_stop(self, who: str) -> str:
         self._guard.stop(self._arm.now(), who)

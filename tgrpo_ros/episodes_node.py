@@ -9,28 +9,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import rclpy
-from rcl_interfaces.srv import SetParameters
-from rclpy.exceptions import ParameterException
 from rclpy.node import Node
-from rclpy.parameter import Parameter
-from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
-from std_msgs.msg import String
-from std_srvs.srv import Trigger
 
 from tgrpo import sim_link
-from tgrpo.errors import RobotFault, SettingsError, TgrpoError
+from tgrpo.errors import RobotFault, SettingsError
 from tgrpo.record import eval_result, files
 from tgrpo.record.eval_result import EpisodeResult
 from tgrpo.record.provenance import collect as provenance
-from tgrpo_ros import status
+from tgrpo_ros.arm_client import ArmClient
 from tgrpo_ros.drivers.sim_scene import wait_for_scene
-from tgrpo_ros.managed import EXIT_FAULT, EXIT_USAGE, LATCHED, Interrupted, interruptible
+from tgrpo_ros.managed import EXIT_FAULT, run_plain
 from tgrpo_ros.parameters import Option
 
 OPTIONS = (
@@ -53,13 +45,7 @@ class EpisodesNode(Node):
         super().__init__("tgrpo_episodes")
         for option in OPTIONS:
             self.declare_parameter(option.name, option.default, option.descriptor())
-        self._status: status.ArmStatus | None = None
-        arm = self.value("arm")
-        self.create_subscription(String, f"{arm}/status", self._hear, LATCHED)
-        self._set: Any = self.create_client(SetParameters, f"{arm}/set_parameters")
-        self._triggers: dict[str, Any] = {
-            name: self.create_client(Trigger, f"{arm}/{name}") for name in ("reset", "arm", "stop")
-        }
+        self._client = ArmClient(self, self.value("arm"), self.value("patience"))
 
     def value(self, name: str) -> Any:
         """A parameter's value."""
@@ -71,23 +57,12 @@ class EpisodesNode(Node):
         Raises:
             RobotFault: A service refuses, or the arm stops before the episode is over.
         """
-        wanted = {"init_state": state, "seed": self.value("seed"), "max_steps": max_steps}
-        parameters = [Parameter(name, value=value).to_parameter_msg() for name, value in wanted.items()]
-        refused = [
-            r.reason for r in self._call(self._set, SetParameters.Request(parameters=parameters)).results if r.reason
-        ]
-        if refused:
-            raise RobotFault(f"the arm node refuses: {'; '.join(refused)}")
-        before = self._present().episode
-        self._trigger("reset")
-        self._until(lambda: self._present().episode > before, "the scene did not begin an episode")
-        self._until(
-            lambda: "policy" in self._present().leases, "no policy node has asked for the lease; see its messages"
-        )
+        client = self._client
+        client.begin(init_state=state, seed=self.value("seed"), max_steps=max_steps)
         begun = time.monotonic()
-        self._trigger("arm")
-        self._until(self._is_over, "the episode did not end")
-        end = self._present()
+        client.run()
+        client.until(lambda: client.status.level in ("DECELERATE", "FAULT"), "the episode did not end")
+        end = client.status
         if not end.success and end.steps < max_steps:
             raise RobotFault(f"the arm stopped after {end.steps} steps: {end.level} {end.reason}: {end.detail}")
         return EpisodeResult(
@@ -98,17 +73,17 @@ class EpisodesNode(Node):
             seconds=round(time.monotonic() - begun, 3),
         )
 
-    def play_all(self) -> dict[str, Any]:
-        """Plays all episodes and returns the evaluation JSON.
+    def play_all(self) -> None:
+        """Plays all episodes and shows the result.
 
         Raises:
             SettingsError: The initial states are none.
         """
         states = _states(self.value("states"))
-        self._scene = wait_for_scene(self.value("scene"), self.value("patience"), lambda: self._look(0.0))
+        self._scene = wait_for_scene(self.value("scene"), self.value("patience"), lambda: self._client.look(0.0))
         limit = self.value("max_steps") or self._scene.max_steps
         self.get_logger().info(f"{len(states)} episodes: {self._scene.instruction}")
-        self._until(lambda: self._status is not None, "the arm node does not report; is it running?")
+        self._client.until(lambda: self._client.reports, "the arm node does not report; is it running?")
         episodes = []
         for state in states:
             episode = self.play(state, limit)
@@ -117,7 +92,10 @@ class EpisodesNode(Node):
                 f"initial state {state}: {outcome} after {episode.steps} steps, {episode.seconds:.1f} s"
             )
             episodes.append(episode)
-        return self._summary(self._scene, episodes)
+        result = self._summary(self._scene, episodes)
+        eval_result.print_table(result, Console(width=110))
+        if self.value("json"):
+            files.write_json(Path(self.value("json")).expanduser(), result)
 
     def _summary(self, scene: sim_link.Description, episodes: list[EpisodeResult]) -> dict[str, Any]:
         seed = self.value("seed")
@@ -130,41 +108,6 @@ class EpisodesNode(Node):
             names={scene.task: scene.name},
             provenance=provenance(seeds={"seed": seed}),
         )
-
-    def _is_over(self) -> bool:
-        now = self._present()
-        return now.level in ("DECELERATE", "FAULT")
-
-    def _present(self) -> status.ArmStatus:
-        if self._status is None:
-            raise RobotFault("the arm node has not reported yet")
-        return self._status
-
-    def _trigger(self, name: str) -> None:
-        answer = self._call(self._triggers[name], Trigger.Request())
-        if not answer.success:
-            raise RobotFault(f"the arm node refuses to {name}: {answer.message}")
-        if name == "arm":  # what is heard from now on is about this episode
-            self._until(lambda: self._present().level == "RUN" or self._present().steps > 0, "the arm does not run")
-
-    def _call(self, client: Any, request: Any) -> Any:
-        self._until(client.service_is_ready, f"service {client.srv_name} is not there; is the arm node running?")
-        future = client.call_async(request)
-        self._until(future.done, f"service {client.srv_name} does not answer")
-        return future.result()
-
-    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
-        until = time.monotonic() + self.value("patience")
-        while not condition():
-            if time.monotonic() > until:
-                raise RobotFault(f"{otherwise} (waited {self.value('patience'):g} s).")
-            self._look(0.05)
-
-    def _look(self, seconds: float) -> None:
-        rclpy.spin_once(self, timeout_sec=seconds)
-
-    def _hear(self, message: String) -> None:
-        self._status = status.decode(message.data)
 
 
 def _states(text: str) -> list[int]:
@@ -184,28 +127,7 @@ def _states(text: str) -> list[int]:
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of ``tgrpo_episodes_node``."""
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    node, code = None, 0
-    try:
-        with interruptible():
-            node = EpisodesNode()
-            result = node.play_all()
-        eval_result.print_table(result, Console(width=110))
-        if node.value("json"):
-            files.write_json(Path(node.value("json")).expanduser(), result)
-    except Interrupted:
-        code = EXIT_FAULT
-    except (SettingsError, ParameterException) as error:
-        rclpy.logging.get_logger("tgrpo_episodes").fatal(str(error))
-        code = EXIT_USAGE
-    except TgrpoError as error:
-        rclpy.logging.get_logger("tgrpo_episodes").error(str(error))
-        code = EXIT_FAULT
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return code
+    return run_plain("tgrpo_episodes", EpisodesNode, EpisodesNode.play_all, args, interrupted=EXIT_FAULT)
 
 
 if __name__ == "__main__":

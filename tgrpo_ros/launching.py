@@ -1,17 +1,66 @@
-"""What the launch files of the robot share; they are read by launch's own Python, so this needs nothing but PyYAML."""
+"""What the launch files of the robot share. Launch's own Python reads them, so this needs only launch and PyYAML."""
 
 from __future__ import annotations
 
 import difflib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from tgrpo_ros.child import find_command as find_command
 
 OLD_DISTROS = ("humble", "jazzy")
+Argument = tuple[str, str, str, Sequence[str] | None]
+"""Name, default, description and valid values of a launch argument."""
+
+
+def describe(file: str, arguments: Sequence[Argument], start: Callable[[Any], Any], *first: Any) -> Any:
+    """The description of a launch file.
+
+    Args:
+        file: Its path.
+        arguments: What may be set on its command line.
+        start: Called with the launch context; returns the actions that the arguments ask for.
+        first: Actions before those.
+
+    Returns:
+        ``launch.LaunchDescription``.
+    """
+    from launch.actions import DeclareLaunchArgument, OpaqueFunction
+
+    from launch import LaunchDescription
+
+    names = [name for name, *_ in arguments]
+    return LaunchDescription(
+        [
+            *(DeclareLaunchArgument(n, default_value=d, description=t, choices=c) for n, d, t, c in arguments),
+            OpaqueFunction(function=lambda context: refuse_unknown_arguments(file, names)),
+            *first,
+            OpaqueFunction(function=start),
+        ]
+    )
+
+
+def values(context: Any, arguments: Sequence[Argument]) -> dict[str, str]:
+    """Launch argument to its value."""
+    return {name: str(context.launch_configurations[name]) for name, *_ in arguments}
+
+
+def include(file: str, other: str, arguments: Iterable[tuple[str, str]]) -> Any:
+    """An action that runs another launch file of the same folder.
+
+    Args:
+        file: Path of the one that includes it.
+        other: Its name.
+        arguments: What it is given.
+    """
+    from launch.actions import IncludeLaunchDescription
+    from launch.launch_description_sources import PythonLaunchDescriptionSource
+
+    source = PythonLaunchDescriptionSource(str(Path(file).with_name(other)))
+    return IncludeLaunchDescription(source, launch_arguments=list(arguments))
 
 
 def refuse_unknown_arguments(file: str, known: Iterable[str]) -> None:

@@ -268,7 +268,9 @@ def run(make: Callable[[], ManagedNode], args: list[str] | None) -> int:
 N = TypeVar("N", bound=Node)
 
 
-def run_plain(name: str, make: Callable[[], N], work: Callable[[N], object], args: list[str] | None) -> int:
+def run_plain(
+    name: str, make: Callable[[], N], work: Callable[[N], object], args: list[str] | None, *, interrupted: int = 0
+) -> int:
     """Runs a node that has no life cycle: makes it and does its work, until that ends or is interrupted.
 
     Args:
@@ -276,6 +278,7 @@ def run_plain(name: str, make: Callable[[], N], work: Callable[[N], object], arg
         make: Makes the node.
         work: What it does.
         args: Of the process.
+        interrupted: What is returned if somebody ends it, for a node whose work is then not done.
 
     Returns:
         0, 1 after a fault, or 2 if the settings do not permit a start.
@@ -288,7 +291,7 @@ def run_plain(name: str, make: Callable[[], N], work: Callable[[N], object], arg
             node = make()
             work(node)
     except Interrupted:
-        code = 0
+        code = interrupted
     except (SettingsError, ParameterException) as error:
         rclpy.logging.get_logger(name).fatal(str(error))
         code = EXIT_USAGE

@@ -18,9 +18,11 @@ import re
 import numpy as np
 from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
+from sensor_msgs.msg import CameraInfo
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension
 
 from tgrpo.errors import WireError
+from tgrpo_ros.drivers.base import Intrinsics
 from tgrpo_ros.motion import Command, Pose, Source
 
 HEAD = 3
@@ -44,6 +46,20 @@ def command_message(command: Command) -> Float64MultiArray:
 def lease_message(source: Source, session: str, dims: int, *, keep: bool = True) -> Float64MultiArray:
     """Asks for a lease and keeps it alive, or gives it back."""
     return command_message(Command(source, session, 0, 0.0, np.zeros((0, dims), np.float32), engaged=keep))
+
+
+def camera_info_message(intrinsics: Intrinsics) -> CameraInfo:
+    """The projection of a camera whose pictures are as it takes them, neither rectified nor cut."""
+    (fx, fy), (cx, cy) = intrinsics.focal, intrinsics.centre
+    return CameraInfo(
+        height=intrinsics.height,
+        width=intrinsics.width,
+        distortion_model=intrinsics.distortion,
+        d=list(intrinsics.coefficients),
+        k=[fx, 0.0, cx, 0.0, fy, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[fx, 0.0, cx, 0.0, 0.0, fy, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
 
 
 def command_of(message: Float64MultiArray) -> Command:

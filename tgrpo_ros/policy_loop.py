@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,13 +23,14 @@ from tgrpo.keys import ClientKeys
 from tgrpo.spec import Embodiment, ObservationSpec
 from tgrpo.types import Observation
 from tgrpo.view import fitted
-from tgrpo_ros.frames import FrameReceiver, Sighting
+from tgrpo_ros.frames import FrameReceiver
 from tgrpo_ros.meter import Meter
 from tgrpo_ros.motion import Command, Source
 from tgrpo_ros.robot_config import RobotConfig
 from tgrpo_ros.status import ArmStatus
 from tgrpo_ros.strategies import Strategy
 from tgrpo_ros.traffic import Reply
+from tgrpo_ros.views import Views
 
 GREETING_MS = 1000.0
 """How long one attempt to reach the server may take [ms]."""
@@ -106,7 +108,9 @@ class PolicyLoop:
         self._address, self._keys, self._config, self._strategy = address, keys, config, strategy
         self._receiver, self._session, self._send = receiver, session, send
         self._deadline_ms = deadline_ms
-        self._sightings: dict[str, Sighting] = {}
+        self._views, self._gathering = Views(), False
+        # Scaling takes longer than everything else that happens between a picture and a command.
+        self._scalers = ThreadPoolExecutor(max(1, len(config.cameras)), thread_name_prefix="scale")
         self._proprio: Proprio | None = None
         self._status: ArmStatus | None = None
         self._client: PolicyClient | None = None
@@ -131,6 +135,7 @@ class PolicyLoop:
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join(self._deadline_ms / 1000.0 + 5.0)
+        self._scalers.shutdown(wait=False)
         self._receiver.close()
 
     @property
@@ -172,30 +177,45 @@ class PolicyLoop:
             self._greet()
             return
         waits = self._status is not None and self._status.waits
-        arrived = self._receiver.receive(0.002 if waits else 0.02)
-        self._sightings |= arrived
+        arrived = self._receiver.receive(0.002 if waits or self._gathering else 0.02)
+        self._views.add(arrived, time.monotonic())
         self.doing = self._obstacle() or "asking"
         if self.doing != "asking":
-            self._permitted_since = None
+            self._permitted_since, self._gathering = None, False
             self._strategy.clear()
             return
         if self._permitted_since is None:
             self._permitted_since = time.monotonic()
         status, proprio = self._status, self._proprio
-        if status is None or proprio is None:
-            return
+        if status is not None and proprio is not None:
+            self._consider(status, proprio, self._needed, new=bool(arrived))
+
+    def _consider(self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec, *, new: bool) -> None:
+        """Asks if a chunk is due and the pictures are there.
+
+        Args:
+            status: Of an arm that may be moved.
+            proprio: What it reports.
+            needed: What the policy wants to see.
+            new: Whether a picture has just arrived.
+        """
         self._strategy.spare = not status.waits
         now = proprio.time if status.waits else time.monotonic()
         if status.waits and time.monotonic() - max(self._asked, self._moved) > STUCK:
             self._strategy.clear()
-        # In real time a request follows a new picture at once: one that is due in between would show an older one.
-        new = bool(arrived) or waits or not self._needed.cameras
         if not self._strategy.due(now):
             return
-        if missing := [camera for camera in self._needed.cameras if not self._fresh(camera, status, proprio)]:
+        if missing := [camera for camera in needed.cameras if not self._fresh(camera, status, proprio)]:
             self.doing = f"waiting for a fresh picture of camera {missing[0]!r}"
-        elif new:
-            self._decide(status, proprio, self._needed)
+            return
+        if not status.waits and needed.cameras:
+            # In real time a request follows new pictures at once: one that is due in between would show older ones.
+            if not (new or self._gathering):
+                return
+            self._gathering = not self._views.settled(needed.cameras, time.monotonic())
+            if self._gathering:
+                return
+        self._decide(status, proprio, needed)
 
     def _greet(self) -> None:
         """Compares conventions with the server; waits for one that is not there yet."""
@@ -254,8 +274,10 @@ class PolicyLoop:
     def _decide(self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec) -> None:
         if self._client is None:
             return
-        seen = {camera: self._sightings[camera] for camera in needed.cameras}
-        images = {camera: fitted(one.image, needed.size) for camera, one in seen.items() if one.image is not None}
+        seen = {camera: self._views.newest[camera] for camera in needed.cameras}
+        pictures = {camera: one.image for camera, one in seen.items() if one.image is not None}
+        scaled = self._scalers.map(lambda picture: fitted(picture, needed.size), pictures.values())
+        images = dict(zip(pictures, scaled, strict=True))
         began = time.monotonic()
         now = proprio.time if status.waits else began
         observed = min([now, *(sighting.header.captured for sighting in seen.values())])
@@ -286,7 +308,7 @@ class PolicyLoop:
 
     def _fresh(self, camera: str, status: ArmStatus, proprio: Proprio) -> bool:
         """Whether the newest picture of a camera may be acted on."""
-        sighting = self._sightings.get(camera)
+        sighting = self._views.newest.get(camera)
         if sighting is None or sighting.image is None:
             return False
         captured = sighting.header.captured

@@ -36,6 +36,14 @@ def test_keeps_the_protocol(camera):
     assert camera.name in ("front", "agentview")
 
 
+def test_its_projection_is_that_of_its_pictures(camera):
+    intrinsics = camera.intrinsics
+    if intrinsics is not None:
+        assert (intrinsics.height, intrinsics.width) == next_frame(camera).image.shape[:2]
+        assert intrinsics.focal[0] > 0.0
+        assert 0.0 < intrinsics.centre[0] < intrinsics.width
+
+
 def test_pictures_are_upright_rgb_and_new(camera):
     frames = [next_frame(camera) for _ in range(3)]
     for frame in frames:
@@ -70,6 +78,12 @@ class TestRealSense:
     def test_exposure_and_white_balance_are_locked_and_read_back(self, realsense):
         expected = {"enable_auto_exposure": 0, "exposure": 156, "enable_auto_white_balance": 0, "white_balance": 4600}
         assert realsense.options == expected
+
+    def test_its_calibration_is_told(self, realsense):
+        found = realsense.intrinsics
+        assert (found.width, found.height) == (realsense._config.width, realsense._config.height)
+        assert (found.focal, found.centre) == ((615.5, 615.25), (39.75, 25.5))
+        assert (found.distortion, found.coefficients) == ("plumb_bob", (0.0,) * 5)
 
     def test_stamps(self, realsense):
         frame = next_frame(realsense)

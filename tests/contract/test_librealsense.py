@@ -41,6 +41,13 @@ def test_pictures_come_through_unchanged(librealsense, tools, record_property):
     assert camera.restarts == 0
 
 
+def test_the_recorded_calibration_is_told(librealsense):
+    found = librealsense.intrinsics
+    assert (found.width, found.height) == (320, 240)
+    assert (found.focal, found.centre) == ((300.0, 300.0), (160.0, 120.0))
+    assert (found.distortion, found.coefficients) == ("plumb_bob", (0.0,) * 5)
+
+
 def test_a_wrong_serial_number_lists_those_that_are_there(plug, recorded_config):
     with pytest.raises(RobotFault, match="connected are: 843112070123"):
         RealSense(msgspec.structs.replace(recorded_config, serial="999"))
@@ -114,6 +121,6 @@ def test_exposure_and_white_balance_are_set_and_read_back_on_a_real_sensor(tools
     wanted = messages.Open(
         serial=tools.SERIAL, file="", width=320, height=240, rate=30, exposure=156, white_balance=4600, reset=False
     )
-    read = settle(tools.rs, device, wanted).options
+    read = settle(tools.rs, device, wanted)
     assert read == {"enable_auto_exposure": 0, "exposure": 156, "enable_auto_white_balance": 0, "white_balance": 4600}
     assert sensor.get_option(option.exposure) == 156

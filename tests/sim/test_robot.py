@@ -1,6 +1,7 @@
 """The simulated arm: the same physics as an evaluation, and a server that survives its clients."""
 
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import zmq
 
+from sim.libero import make
 from sim.robot import Scene, Server, SimRobotSettings, main
 from tgrpo import rotation, sim_link
 from tgrpo.errors import SettingsError, SimulationError
@@ -128,6 +130,16 @@ class TestServer:
         description = ask(sim_link.Describe())
         assert (description.suite, description.task, description.rate) == ("libero_object", 0, 20.0)
         assert "alphabet soup" in description.instruction
+
+    def test_tells_how_far_its_cameras_see(self):
+        cameras = ("agentview", "robot0_eye_in_hand")
+        env = make("libero_object", 0, "fast", cameras, 64)
+        try:
+            scene = Scene(env, SimRobotSettings(cameras=cameras, pace="fast"))
+            angles = [math.degrees(angle) for angle in scene.describe().fields_of_view]
+        finally:
+            env.close()
+        assert angles == pytest.approx([45.0, 75.0])  # MuJoCo's default, and robosuite's Panda
 
     def test_another_version_is_refused(self, ask):
         assert "version 99" in ask(sim_link.Describe(version=99)).reason

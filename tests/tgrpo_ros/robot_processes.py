@@ -1,6 +1,7 @@
 """A robot of real nodes in processes of their own, for tests; only physics and the model are stood in for."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -91,6 +92,7 @@ class Scene:
                 rate=1.0 / PERIOD,
                 max_steps=100,
                 init_states=1,
+                fields_of_view=(math.pi / 2,),
             )
         if isinstance(request, sim_link.Follow):
             self.position = request.position

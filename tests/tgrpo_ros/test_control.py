@@ -36,6 +36,7 @@ class ScriptedArm:
         self.pose = Pose(np.array([0.5, 0.0, 0.3]), rotation.identity())
         self.step, self.steps = step, 0
         self.started, self.calls, self.mode, self.fault = False, [], "ready", None
+        self.speed = 0.0
 
     def now(self):
         return time.monotonic() if self.step is None else self.steps * self.step
@@ -43,8 +44,8 @@ class ScriptedArm:
     def state(self):
         if self.fault:
             raise RobotFault(self.fault)
-        rest = np.zeros(7)
-        return ArmState(self.now(), self.now(), self.pose, rest, rest, np.zeros(2), np.zeros(8, np.float32), self.mode)
+        joints, speeds, proprio = np.zeros(7), np.full(7, self.speed), np.zeros(8, np.float32)
+        return ArmState(self.now(), self.now(), self.pose, joints, speeds, np.zeros(2), proprio, self.mode)
 
     def start(self):
         self.calls.append("start")
@@ -78,9 +79,10 @@ class Scene:
     waits, number, success, stage = True, 1, False, 0
 
     def __init__(self, arm):
-        self.arm, self.max_steps = arm, 0
+        self.arm, self.max_steps, self.first = arm, 0, 0
 
-    step = steps = property(lambda self: self.arm.steps)
+    step = property(lambda self: self.arm.steps)
+    steps = property(lambda self: self.arm.steps - self.first)
 
     def over(self):
         return "the limit is reached" if self.max_steps and self.steps >= self.max_steps else ""
@@ -88,7 +90,7 @@ class Scene:
     def reset(self, init_state, seed):
         if init_state > 9:
             raise RobotFault("there is no such state")
-        self.number += 1
+        self.number, self.first = self.number + 1, self.arm.steps
 
 
 @pytest.fixture
@@ -228,6 +230,12 @@ class TestRealTime:
         with pytest.raises(RobotFault, match="Activate the node"):
             loop.arm()
 
+    def test_an_arm_that_moves_is_not_armed(self, make):
+        arm = ScriptedArm()
+        arm.speed = 0.07
+        with pytest.raises(RobotFault, match="Wait until it rests"):
+            make(arm).arm()
+
     def test_a_real_arm_has_no_reset(self, make):
         with pytest.raises(RobotFault, match="this arm is real"):
             make(ScriptedArm()).reset(0, 0)
@@ -303,6 +311,22 @@ class TestSceneThatWaits:
         assert loop.reports[-1].status.level == "DECELERATE"
         with pytest.raises(RobotFault, match="no such state"):
             loop.reset(10, 0)
+
+    def test_it_is_armed_in_an_initial_state_whose_arm_sways(self, loop, arm, wait):
+        arm.speed = 0.07  # [rad/s] initial state 10 of the shipped policy's task
+        loop.reset(2, 0)
+        assert loop.arm() == "the arm runs"
+
+    def test_stopped_in_a_motion_it_has_to_be_reset(self, loop, arm, wait):
+        running(loop, wait)
+        loop.submit(command(arm, count=2))
+        wait(lambda: arm.steps == 2)
+        loop.stop("somebody")
+        arm.speed = 0.07
+        with pytest.raises(RobotFault, match=r"never comes to rest. Call ~/reset"):
+            loop.arm()
+        loop.reset(2, 0)
+        assert loop.arm() == "the arm runs"
 
     def test_the_lease_of_a_silent_sender_ends_although_the_clock_stands(self, make, arm, wait):
         safety = {**WAITING, "watchdogs": {**SLOW, "command_hold": 0.1, "command_stop": 0.3}}

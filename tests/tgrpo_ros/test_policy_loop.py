@@ -30,8 +30,10 @@ CONFIG = {
         "watchdogs": {"frame_age": 5.0},
         "chunks": {"max_age": 5.0},
     },
-    "cameras": [{"name": "agentview", "driver": "sim"}],
 }
+
+
+CAMERAS = ("agentview", "wrist")
 
 
 class Policy:
@@ -54,23 +56,24 @@ class Policy:
 
 
 class Bench:
-    """A policy loop, its server and its camera; the test is the arm."""
+    """A policy loop, its server and its cameras; the test is the arm."""
 
-    def __init__(self, folder, policy, execute=2):
+    def __init__(self, folder, policy, execute=2, cameras=CAMERAS[:1]):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         self.policy = policy
         self.core = Core(ServedModel(policy, "test", "test@1"), max_batch=4, window=0.0, quota=2)
         self.server = Server(self.core, port=port)
-        address = f"ipc://{folder / 'frames'}"
-        self.camera = FrameSender(address, "agentview")
+        addresses = {camera: f"ipc://{folder / camera}" for camera in cameras}
+        senders = [FrameSender(address, camera) for camera, address in addresses.items()]
+        self.camera, self.second = senders[0], senders[-1]
         self.sent, self.sequence = [], 0
         self.loop = PolicyLoop(
             f"tcp://127.0.0.1:{port}",
-            from_builtins(CONFIG, RobotConfig),
+            from_builtins({**CONFIG, "cameras": [{"name": name, "driver": "sim"} for name in cameras]}, RobotConfig),
             Strategy("receding_horizon", 0.1, execute=execute),
-            FrameReceiver({"agentview": address}, images=True),
+            FrameReceiver(addresses, images=True),
             "mine",
             self.sent.append,
             deadline_ms=10_000.0,
@@ -95,6 +98,7 @@ class Bench:
         self.server.close()
         self.core.close()
         self.camera.close()
+        self.second.close()
 
 
 @pytest.fixture
@@ -251,3 +255,33 @@ def test_a_server_that_does_not_answer_is_counted_and_said(bench, wait):
     bench.server.close()
     wait(looking(bench, lambda: bench.loop.counters.missed >= 1))
     wait(looking(bench, lambda: "does not answer" in bench.loop.doing))
+
+
+def test_pictures_that_were_taken_together_are_shown_together(tmp_path, wait):
+    """The second camera's picture comes 5 ms after the first one's; alone it would be one interval older."""
+    bench = Bench(tmp_path, Policy(cameras=CAMERAS), cameras=CAMERAS)
+    stop = threading.Event()
+
+    def film():
+        sequence, due = 0, time.monotonic()
+        while not stop.is_set():
+            sequence, due = sequence + 1, due + 0.25
+            stop.wait(max(0.0, due - time.monotonic()))
+            captured = time.monotonic()
+            for camera in (bench.camera, bench.second):
+                camera.send(Frame(np.full((8, 8, 3), sequence, np.uint8), captured, sequence, "steady"))
+                bench.loop.feel(time.monotonic(), np.zeros(8, np.float32))
+                stop.wait(0.005)
+
+    thread = threading.Thread(target=film)
+    thread.start()
+    try:
+        bench.status()
+        wait(lambda: len(bench.policy.seen) >= 5)
+    finally:
+        stop.set()
+        thread.join()
+        bench.close()
+    # The first decision may come before anybody knows how often the cameras take pictures.
+    pairs = [[int(seen.images[camera][0, 0, 0]) for camera in CAMERAS] for seen in bench.policy.seen[1:]]
+    assert all(first == second for first, second in pairs), pairs

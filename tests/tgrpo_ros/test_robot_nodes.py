@@ -13,7 +13,8 @@ pytest.importorskip("rclpy")
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Joy
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, Image, Joy
 
 from tgrpo.serving.core import Core
 from tgrpo.serving.model import ServedModel
@@ -59,6 +60,19 @@ def robot(ros, serve, tmp_path, monkeypatch):
     one = parts.Robot(ros, tmp_path, serve.port)
     yield one
     one.close()
+
+
+def test_a_camera_tells_its_projection_beside_its_pictures(robot):
+    """Pictures of 32 px that see 90 degrees."""
+    robot.start("camera")
+    infos, images = [], []
+    robot.node.create_subscription(CameraInfo, "tgrpo_camera/camera_info", infos.append, qos_profile_sensor_data)
+    robot.node.create_subscription(Image, "tgrpo_camera/image_raw", images.append, qos_profile_sensor_data)
+    stamps = lambda heard: {(m.header.stamp.sec, m.header.stamp.nanosec) for m in heard}  # noqa: E731
+    robot.until(lambda: stamps(infos) & stamps(images), "no picture comes with a projection")
+    info = infos[0]
+    assert (info.width, info.height, info.header.frame_id) == (32, 32, images[0].header.frame_id)
+    assert info.k.tolist() == pytest.approx([16.0, 0.0, 15.5, 0.0, 16.0, 15.5, 0.0, 0.0, 1.0])
 
 
 def test_transitions_parameters_and_diagnostics(robot):

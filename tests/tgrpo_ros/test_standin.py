@@ -108,6 +108,20 @@ def test_what_dies_is_started_again_until_the_launch_ends(tmp_path, wait):
     assert len(set(pids.read_text().split())) >= 3
 
 
+def test_files_of_parameters_go_with_the_launch(tmp_path):
+    """A killed node and one that is started again have read theirs."""
+    script = tmp_path / "node.sh"
+    script.write_text(f"#!/bin/sh\nls {tmp_path}/*/launch_params_* >> {tmp_path}/seen; kill -9 $$\n")
+    script.chmod(0o755)
+    node = f"Node(executable='{script}', parameters=[{{'a': 1}}], respawn=True, on_exit=None)"
+    end = f"ExecuteProcess(cmd=['sh', '-c', 'while [ $(cat {tmp_path}/seen | wc -l) -lt 3 ]; do sleep 0.1; done'], "
+    body = f"return LaunchDescription([{node}, {end}on_exit=Shutdown(reason='seen'))])"
+    done = run(write(tmp_path, body), env={**os.environ, "TMPDIR": str(tmp_path)})
+    assert done.returncode == 0
+    assert len(set((tmp_path / "seen").read_text().split())) >= 2
+    assert list(tmp_path.glob("*/launch_params_*")) == []
+
+
 def test_wrong_use_names_what_there_is(tmp_path):
     assert run().returncode == 2
     assert "not found" in run("no_such_package", "x.launch.py").stderr

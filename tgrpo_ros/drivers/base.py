@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
 
 from tgrpo.types import FloatArray, Image
@@ -86,6 +87,21 @@ class Frame:
     """Where the stamp comes from."""
 
 
+class Intrinsics(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A camera's projection, in the terms of ``sensor_msgs/CameraInfo``: the middle of the first pixel is (0, 0)."""
+
+    width: int
+    """[px]."""
+    height: int
+    """[px]."""
+    focal: tuple[float, float]
+    """Along x and y [px]."""
+    centre: tuple[float, float]
+    """Principal point, x and y [px]."""
+    distortion: Literal["plumb_bob", "equidistant"] = "plumb_bob"
+    coefficients: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0)
+
+
 @runtime_checkable
 class Camera(Protocol):
     """A camera. It keeps the newest picture only: an old one is worth nothing to a policy."""
@@ -98,6 +114,11 @@ class Camera(Protocol):
     @property
     def still(self) -> bool:
         """Whether two pictures of a working camera may be equal, as those of a simulation without noise are."""
+        ...
+
+    @property
+    def intrinsics(self) -> Intrinsics | None:
+        """Its projection; None if nobody has told."""
         ...
 
     def read(self, timeout: float) -> Frame | None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from tgrpo.errors import MissingDependencyError, RobotFault
 from tgrpo_ros.drivers import realsense_messages as messages
-from tgrpo_ros.drivers.base import Frame
+from tgrpo_ros.drivers.base import Frame, Intrinsics
 from tgrpo_ros.drivers.link import ChildProcess, failed
 from tgrpo_ros.robot_config import CameraConfig
 
@@ -58,6 +58,7 @@ class RealSense:
 
     Attributes:
         options: What exposure and white balance read back as.
+        intrinsics: Projection of the colour stream, as the camera was calibrated.
         restarts: How often the camera was started anew.
     """
 
@@ -76,6 +77,7 @@ class RealSense:
         """
         self.name = config.name
         self.options: dict[str, float] = {}
+        self.intrinsics: Intrinsics | None = None
         self.restarts = 0
         self._config, self._clock = config, clock
         self._budget = Restarts()
@@ -172,20 +174,21 @@ class RealSense:
                     reset=reset,
                 )
             )
-            self.options = self._wait_until_open(process)
+            opened = self._wait_until_open(process)
         except (EOFError, RobotFault) as error:
             process.kill()
             if "pip install" in str(error):
                 raise MissingDependencyError(str(error)) from error
             raise RobotFault(f"camera {self.name!r} cannot be opened: {error}") from error
+        self.options, self.intrinsics = opened.options, opened.intrinsics
         self._process, self._heard = process, self._clock()
 
-    def _wait_until_open(self, process: ChildProcess[messages.FromCamera]) -> dict[str, float]:
+    def _wait_until_open(self, process: ChildProcess[messages.FromCamera]) -> messages.Opened:
         until = self._clock() + OPEN_PATIENCE
         while self._clock() <= until:
             arrived = process.channel.receive(0.2)
             failed(arrived)
             for message in arrived:
                 if isinstance(message, messages.Opened):
-                    return message.options
+                    return message
         raise RobotFault(f"it has not opened for {OPEN_PATIENCE:g} s")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tgrpo_ros.drivers.base import Domain
+from tgrpo_ros.drivers.base import Domain, Intrinsics
 from tgrpo_ros.drivers.link import Failed, Message
 
 DOMAINS: dict[str, Domain] = {
@@ -33,6 +33,8 @@ class Opened(Message, frozen=True):
 
     options: dict[str, float]
     """What exposure and white balance read back as."""
+    intrinsics: Intrinsics | None = None
+    """Of the colour stream; None if its distortion has no name in ROS."""
 
 
 class Picture(Message, frozen=True):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from tgrpo_ros.drivers import realsense_messages as messages
+from tgrpo_ros.drivers.base import Intrinsics
 from tgrpo_ros.drivers.link import Channel, Failed, serve
 
 WAIT_MS = 700
@@ -63,7 +64,8 @@ def run(library: Any, wanted: messages.Open, channel: Channel[Any]) -> None:
     config.enable_stream(library.stream.color, wanted.width, wanted.height, library.format.rgb8, round(wanted.rate))
     profile = pipeline.start(config)
     try:
-        channel.send(settle(library, profile.get_device(), wanted))
+        options = settle(library, profile.get_device(), wanted)
+        channel.send(messages.Opened(options=options, intrinsics=projection(profile, library)))
         sequence, stamps = 0, Stamps()
         while True:
             picture = pipeline.wait_for_frames(WAIT_MS).get_color_frame()
@@ -99,7 +101,29 @@ def find(library: Any, context: Any, serial: str) -> Any:
     return there[serial]
 
 
-def settle(library: Any, device: Any, wanted: messages.Open) -> messages.Opened:
+def projection(profile: Any, library: Any) -> Intrinsics | None:
+    """Intrinsics of the colour stream; None if ROS has no name for its distortion.
+
+    A D4xx says that its colour stream follows the inverse of Brown's model, with coefficients that are all 0.
+    """
+    found = profile.get_stream(library.stream.color).as_video_stream_profile().get_intrinsics()
+    model = str(found.model).rpartition(".")[2]
+    coefficients = tuple(float(value) for value in found.coeffs)
+    known = {"none": "plumb_bob", "brown_conrady": "plumb_bob", "kannala_brandt4": "equidistant"}
+    distortion = known.get(model, "" if any(coefficients) else "plumb_bob")
+    if not distortion:
+        return None
+    return Intrinsics(
+        width=found.width,
+        height=found.height,
+        focal=(found.fx, found.fy),
+        centre=(found.ppx, found.ppy),
+        distortion=distortion,  # type: ignore[arg-type]
+        coefficients=coefficients if distortion == "plumb_bob" else coefficients[:4],
+    )
+
+
+def settle(library: Any, device: Any, wanted: messages.Open) -> dict[str, float]:
     """Locks exposure and white balance of the colour sensor and reads them back.
 
     Raises:
@@ -126,7 +150,7 @@ def settle(library: Any, device: Any, wanted: messages.Open) -> messages.Opened:
         limits = sensor.get_option_range(which)
         if not sensor.is_option_read_only(which) and abs(read[name] - value) > max(limits.step, 1e-6):
             raise RuntimeError(f"{name} was set to {value:g} and reads back as {read[name]:g}")
-    return messages.Opened(options=read)
+    return read
 
 
 def colour_sensor(library: Any, device: Any) -> Any:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 import numpy as np
 
 from tgrpo import sim_link
 from tgrpo.errors import RobotFault
-from tgrpo_ros.drivers.base import Frame
+from tgrpo_ros.drivers.base import Frame, Intrinsics
 from tgrpo_ros.drivers.sim_scene import ANSWER_PATIENCE, SceneLink
 from tgrpo_ros.motion import ArmState, Pose, Reference
 
@@ -126,7 +127,11 @@ class SimArm:
 
 
 class SimCamera:
-    """One view of a scene; see :class:`tgrpo_ros.drivers.base.Camera`."""
+    """One view of a scene; see :class:`tgrpo_ros.drivers.base.Camera`.
+
+    Attributes:
+        intrinsics: Of the virtual pinhole camera.
+    """
 
     still = True
 
@@ -145,6 +150,7 @@ class SimCamera:
         self._closed = False
         self._after = -1
         description = self._link.ask(sim_link.Describe(), sim_link.Description)
+        self.intrinsics = _pinhole(description, name)
         self._real = description.pace == "real"
         if name not in description.cameras:
             self.close()
@@ -172,3 +178,12 @@ class SimCamera:
         if not self._closed:
             self._closed = True
             self._link.close()
+
+
+def _pinhole(scene: sim_link.Description, camera: str) -> Intrinsics | None:
+    """Projection of one of a scene's cameras, whose pictures are square."""
+    angle = dict(zip(scene.cameras, scene.fields_of_view, strict=False)).get(camera)
+    if angle is None:
+        return None
+    focal, centre = 0.5 * scene.size / math.tan(0.5 * angle), 0.5 * (scene.size - 1)
+    return Intrinsics(width=scene.size, height=scene.size, focal=(focal, focal), centre=(centre, centre))

@@ -21,6 +21,7 @@ class VideoCamera:
     """
 
     still = True
+    intrinsics = None
 
     def __init__(self, name: str, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         """Opens the file.

@@ -160,16 +160,11 @@ class Guard:
         taken = (-1, -1) if action is None or source is None else self._players[source].taken
         return Output(reference, gripper, level, self.ladder.reason, source, action, taken, halt)
 
-    def arm(self, now: float, state: ArmState | None, *, at_rest: bool = True) -> None:
+    def arm(self, now: float, state: ArmState | None) -> None:
         """Lets the arm run from where it is. A person's decision; without effect while it runs.
 
         The caller then starts the robot's controller anew, so that it begins at the measured pose as the reference
         does.
-
-        Args:
-            now: Steady time [s].
-            state: The newest report of the arm.
-            at_rest: Whether it has to rest; a simulated one whose time waits for commands would never come to rest.
 
         Raises:
             RobotFault: A reason not to run holds; the message names it.
@@ -177,7 +172,7 @@ class Guard:
         if self.ladder.level is Level.RUN:
             return
         reasons = [reason for reason in self._reasons(now, state) if reason.above is None]
-        self.ladder.arm(now, reasons, at_rest and health.moving(state))
+        self.ladder.arm(now, reasons, health.moving(state))
         if state is not None:
             self._rest_at(state)
         for player in self._players.values():

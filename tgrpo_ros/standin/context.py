@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -55,10 +56,16 @@ class Context:
         self.parameters: list[tuple[str, Any]] = []
         self.handlers: list[Any] = []
         self.children: list[Child] = []
+        self._folder = tempfile.TemporaryDirectory(prefix="tgrpo-launch-")
         self.lock = threading.RLock()
         self._ending = threading.Event()
         self.stopping = False
         self.failure: Exception | None = None
+
+    @property
+    def folder(self) -> str:
+        """For files that the processes read; it goes with the launch."""
+        return self._folder.name
 
     def log(self, who: str, message: str, level: str = "INFO") -> None:
         """Writes one line as launch does."""
@@ -124,6 +131,7 @@ class Context:
             time.sleep(POLL)
             for child in self.children:
                 self._escalate(child)
+        self._folder.cleanup()
         return 1 if self.failure else 0
 
     def _escalate(self, child: Child) -> None:

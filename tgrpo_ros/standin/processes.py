@@ -171,7 +171,7 @@ class Node(ExecuteProcess):
         named = self.name is not None and namespace
         key = f"{namespace.rstrip('/')}/{text(context, self.name)}" if named else "/**"
         content = {key: {"ros__parameters": evaluate_parameters(context, parameters)}}
-        with tempfile.NamedTemporaryFile("w", prefix="launch_params_", delete=False) as file:
+        with tempfile.NamedTemporaryFile("w", prefix="launch_params_", dir=context.folder, delete=False) as file:
             yaml.safe_dump(content, file, default_flow_style=False)
         return file.name
 

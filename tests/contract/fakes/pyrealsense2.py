@@ -92,6 +92,25 @@ class config:
         self.size = (height, width)
 
 
+class distortion(enum.Enum):
+    inverse_brown_conrady = 2
+
+
+class Profile:
+    """Of the colour stream, with numbers like those of a D435."""
+
+    def __init__(self, size):
+        self.height, self.width = size
+        self.fx, self.fy, self.ppx, self.ppy = 615.5, 615.25, self.width / 2 + 7.75, self.height / 2 + 1.5
+        self.model, self.coeffs = distortion.inverse_brown_conrady, [0.0] * 5
+
+    def as_video_stream_profile(self):
+        return self
+
+    def get_intrinsics(self):
+        return self
+
+
 class Colour:
     def __init__(self, image, stamp):
         self._image, self._stamp = image, stamp
@@ -124,6 +143,9 @@ class pipeline:
 
     def get_device(self):
         return Device()
+
+    def get_stream(self, which):
+        return Profile(self._size)
 
     def wait_for_frames(self, patience):
         while fault() == "frozen":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from torch import Tensor
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies.vla import jpeg
 from tgrpo.types import Image
+from tgrpo.view import lanczos
 
 SIZE = 224
 """Side of the pictures that the towers see [px]."""
@@ -104,16 +104,6 @@ def example_pictures(rows: int, pictures: int) -> Tensor:
     return torch.rand(rows, 6 * pictures, SIZE, SIZE, generator=torch.Generator().manual_seed(0)) * 4 - 2
 
 
-def lanczos(picture: Image, size: int) -> Image:
-    """Resizes ``(H, W, 3)`` to ``(size, size, 3)`` with an antialiased Lanczos filter of radius 3."""
-    rows, columns = (_lanczos_weights(side, size) for side in picture.shape[:2])
-    # As products of matrices, which a library multiplies thirty times faster than einsum: (i, w c), then (j, i c).
-    values = (rows @ picture.astype(np.float32).reshape(len(picture), -1)).reshape(size, -1, 3)
-    values = (columns @ values.swapaxes(0, 1).reshape(picture.shape[1], -1)).reshape(size, size, 3).swapaxes(0, 1)
-    result: Image = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return result
-
-
 def centre_crop(picture: Image, area: float) -> Image:
     """Takes the middle of a square picture and enlarges it to the old size, bilinearly.
 
@@ -139,15 +129,3 @@ def centre_crop(picture: Image, area: float) -> Image:
 
 def _bicubic(picture: Image) -> Image:
     return np.asarray(PIL.Image.fromarray(picture).resize((SIZE, SIZE), PIL.Image.Resampling.BICUBIC))
-
-
-@cache
-def _lanczos_weights(source: int, target: int) -> NDArray[np.float32]:
-    """Weight of each source pixel for each target pixel ``(target, source)``."""
-    ratio = source / target
-    width = max(ratio, 1.0)
-    centres = (np.arange(target) + 0.5) * ratio
-    distance = (np.arange(source)[None] + 0.5 - centres[:, None]) / width
-    weights = np.where(np.abs(distance) < 3, np.sinc(distance) * np.sinc(distance / 3), 0.0)
-    result: NDArray[np.float32] = (weights / weights.sum(1, keepdims=True)).astype(np.float32)
-    return result

@@ -9,6 +9,7 @@ import PIL.Image
 import pytest
 import torch
 
+from tgrpo import view
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies.vla import jpeg, pictures
 
@@ -36,8 +37,8 @@ def test_jpeg_is_tensorflows_bit_for_bit(official_stages, place):
 @pytest.mark.parametrize(
     ("function", "before", "after"),
     [
-        (lambda picture: pictures.lanczos(picture, 224), "after_jpeg", "after_lanczos224"),
-        (lambda picture: pictures.lanczos(picture, 224), "src256", "lanczos224_without_jpeg"),
+        (lambda picture: view.lanczos(picture, 224), "after_jpeg", "after_lanczos224"),
+        (lambda picture: view.lanczos(picture, 224), "src256", "lanczos224_without_jpeg"),
         (lambda picture: pictures.centre_crop(picture, 0.9), "after_lanczos224", "after_center_crop"),
         (lambda picture: pictures.evaluation_view(picture, crop=False), "src256", "after_lanczos224"),
         (pictures.evaluation_view, "src256", "after_center_crop"),
