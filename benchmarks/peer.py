@@ -43,7 +43,9 @@ class PeerVector:
 
     def __init__(self, count: int, suite: str, task: int, size: int) -> None:
         """Starts the processes."""
-        context = multiprocessing.get_context("spawn")
+        # How they start is not compared, so they start as our workers do, which is faster.
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["sim.preload"])
         self._pipes: list[Connection] = []
         self._processes = []
         for _ in range(count):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -122,6 +123,7 @@ def measure(suite: str, arguments: argparse.Namespace) -> None:
                     decisions / (after.inferred - before.inferred),
                 )
                 times[mode] = median(runs)
+                print(f"{suite} {mode}: {runs} s", file=sys.stderr, flush=True)
         vector = PeerVector(GROUP, suite, arguments.task, SIZE)
         stack.callback(vector.close)
         peer_group(vector, model, suite, arguments.task, 0)  # starts the processes

@@ -186,12 +186,13 @@ def serve(pipe: Connection, mode: Mode, slots: MutableSequence[int], pulse: Puls
         try:
             job: Job = pipe.recv()
             pulse.beat = time.monotonic()
-            pipe.send(_answer(stage, job, slots, helpers))
+            pipe.send(answer(stage, job, slots, helpers))
         except (EOFError, OSError):  # nobody wants results any more
             return
 
 
-def _answer(stage: Stage, job: Job, slots: MutableSequence[int], helpers: Helpers) -> Answer:
+def answer(stage: Stage, job: Job, slots: MutableSequence[int], helpers: Helpers) -> Answer:
+    """What comes of a job: a result, or an error as a value."""
     try:
         return stage.play(job, slots, helpers)
     except SimulationError as error:

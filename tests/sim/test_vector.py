@@ -15,7 +15,7 @@ import pytest
 
 from sim.rollout import Part, StopSignal, Unit, play, synchronise
 from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
-from sim.worker import Crash, SharedStop, _answer
+from sim.worker import Crash, SharedStop, answer
 from tgrpo.errors import CheckpointError, SettingsError, SimulationError, UnknownNameError, WorkerError
 from tgrpo.policies import load
 from tgrpo.rewards import load_stages
@@ -142,7 +142,7 @@ def test_an_unexpected_error_is_a_loss_and_the_environment_is_forgotten(error, c
             self.forgotten = True
 
     stage = Failing()
-    assert _answer(stage, None, [], None) == Crash(cause)
+    assert answer(stage, None, [], None) == Crash(cause)
     assert stage.forgotten
 
 
