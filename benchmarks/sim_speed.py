@@ -30,20 +30,20 @@ SUITES = ("libero_spatial", "libero_object")
 SETUPS: tuple[tuple[tuple[str, ...], int], ...] = ((("agentview",), 224), (("agentview", "robot0_eye_in_hand"), 128))
 
 
-def stock_env(suite: str, cameras: tuple[str, ...], size: int) -> Any:
+def stock_env(suite: str, cameras: tuple[str, ...], size: int, task: int = 0) -> Any:
     """Returns LIBERO's own environment, reset by its own protocol."""
     with contextlib.redirect_stdout(io.StringIO()):
         from libero.libero.envs import OffScreenRenderEnv
 
         env = OffScreenRenderEnv(
-            bddl_file_name=stock.bddl_file(suite, 0),
+            bddl_file_name=stock.bddl_file(suite, task),
             camera_names=list(cameras),
             camera_heights=size,
             camera_widths=size,
         )
         env.seed(0)
         env.reset()
-        env.set_init_state(stock.init_states(suite, 0)[0])
+        env.set_init_state(stock.init_states(suite, task)[0])
     return env
 
 

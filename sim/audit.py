@@ -48,7 +48,7 @@ def rollouts(
             unit = Unit(
                 suite=env.suite,
                 task=env.task,
-                init_state=state,
+                init_states=(state,),
                 seeds=(state,),
                 temperature=temperature,
                 execute=min(CHUNK, player.spec.chunk),

@@ -23,6 +23,9 @@ from tgrpo.record.eval_result import EpisodeResult
 from tgrpo.record.provenance import collect as provenance
 from tgrpo.settings import Strict, validated
 
+SIDE_BY_SIDE = 8
+"""Episodes of one unit; a worker without work takes half of what another one still plays."""
+
 
 class EvalSettings(Strict, frozen=True):
     """One evaluation."""
@@ -76,12 +79,37 @@ def outcomes(results: Sequence[UnitResult]) -> list[EpisodeResult]:
     return [
         EpisodeResult(
             task=result.unit.task,
-            init_state=result.unit.init_state,
-            success=result.trajectories[0].success,
-            steps=result.trajectories[0].steps,
-            seconds=round(result.seconds, 3),
+            init_state=result.unit.start(row),
+            success=trajectory.success,
+            steps=trajectory.steps,
+            seconds=round(result.seconds / len(result.rows), 3),
         )
         for result in results
+        for row, trajectory in zip(result.rows, result.trajectories, strict=True)
+    ]
+
+
+def side_by_side(states: Sequence[int], seeds: Sequence[int], filmed: int, episode: Unit) -> list[Unit]:
+    """Episodes in units of a few that are decided in one batch; filmed ones are on their own.
+
+    Args:
+        states: Initial state of each episode.
+        seeds: Seed of each episode.
+        filmed: How many of them, from the first, are filmed.
+        episode: All else that holds for them; its rewards are for films only.
+    """
+    filmed = min(filmed, len(states))
+    firsts = [*range(filmed), *range(filmed, len(states), SIDE_BY_SIDE)]
+    pieces = zip(firsts, [*firsts[1:], len(states)], strict=True)
+    return [
+        msgspec.structs.replace(
+            episode,
+            init_states=tuple(states[first:last]),
+            seeds=tuple(seeds[first:last]),
+            film=first < filmed,
+            rewards=episode.rewards and first < filmed,
+        )
+        for first, last in pieces
     ]
 
 
@@ -107,16 +135,20 @@ def evaluate(settings: EvalSettings, console: Console, pool: WorkerPool | None =
     units, policy = plan(settings), shipped(settings.policy)
     with contextlib.ExitStack() as stack:
         if pool is None:
-            workers = min(worker_count(settings), len(units))
+            workers = min(worker_count(settings), sum(len(unit.seeds) for unit in units))
             pool = stack.enter_context(WorkerPool(workers, WorkerSettings(mode=settings.mode)))
-        bar = stack.enter_context(Bar(console, "evaluating", len(units)))
+        bar = stack.enter_context(Bar(console, "evaluating", sum(len(unit.seeds) for unit in units)))
+        known = len(pool.quarantined)
         results = pool.play(units, policy, bar.episode)
+        left_out = [str(rollout) for rollout in pool.quarantined[known:]]
     for result in results:
         if settings.videos is not None and result.frames:
             outcome = "success" if result.trajectories[0].success else "failure"
-            name = f"task{result.unit.task}_init{result.unit.init_state:02d}_{outcome}.mp4"
+            name = f"task{result.unit.task}_init{result.unit.start(0):02d}_{outcome}.mp4"
             film.write(settings.videos / name, result)
-    return eval_result.summarise(
+    if left_out:
+        console.print(f"Left out: {'; '.join(left_out)}", highlight=False, soft_wrap=True)
+    return {"left_out": left_out} | eval_result.summarise(
         outcomes(results),
         policy=str(settings.policy),
         suite=settings.suite,
@@ -129,7 +161,7 @@ def evaluate(settings: EvalSettings, console: Console, pool: WorkerPool | None =
 
 
 def plan(settings: EvalSettings) -> list[Unit]:
-    """The episodes of an evaluation, each on its own.
+    """The episodes of an evaluation, some of a task side by side.
 
     Raises:
         SettingsError: A task or an initial state does not exist.
@@ -137,23 +169,20 @@ def plan(settings: EvalSettings) -> list[Unit]:
     tasks = select_tasks(settings.suite, settings.tasks)
     for task in tasks:
         check_states(settings.suite, task, settings.states)
-    units = []
+    states = state_range(settings.states)
+    units: list[Unit] = []
     for task in tasks:
-        for place, state in enumerate(state_range(settings.states)):
-            filmed = settings.videos is not None and place == 0
-            units.append(
-                Unit(
-                    suite=settings.suite,
-                    task=task,
-                    init_state=state,
-                    env_seed=settings.seed,
-                    seeds=(settings.seed * 100_003 + state,),
-                    temperature=settings.temperature,
-                    execute=settings.execute,
-                    max_steps=step_limit(settings),
-                    keep=False,
-                    rewards=filmed and film.has_stages(settings.suite, task),
-                    film=filmed,
-                )
-            )
+        filmed = int(settings.videos is not None)
+        episode = Unit(
+            suite=settings.suite,
+            task=task,
+            init_states=(0,),
+            env_seed=settings.seed,
+            temperature=settings.temperature,
+            execute=settings.execute,
+            max_steps=step_limit(settings),
+            keep=False,
+            rewards=bool(filmed) and film.has_stages(settings.suite, task),
+        )
+        units += side_by_side(states, [settings.seed * 100_003 + state for state in states], filmed, episode)
     return units

@@ -35,7 +35,7 @@ def describe(result: UnitResult, label: str) -> VideoInfo:
     return VideoInfo(
         label=label,
         task=unit.task,
-        init_state=unit.init_state,
+        init_state=unit.start(0),
         success=trajectory.success,
         stages=trajectory.stages.tolist(),
         stage_names=names,

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from sim import stock
-from sim.rollout import Unit, UnitResult, same_start, synchronise
+from sim.rollout import Spent, Unit, UnitResult, same_start, synchronise
 from sim.settings import TrainSettings, state_range, step_limit, worker_count
 from sim.vector import WorkerPool
 from tgrpo.algo import sampling, strategies
 from tgrpo.algo.replay import SuccessBuffer
 from tgrpo.algo.samplers import Outcome, Request, accuracy
+from tgrpo.errors import WorkerError
 from tgrpo.learner import Learner, Update
 from tgrpo.types import RolloutGroup, Trajectory
 
@@ -54,7 +55,7 @@ def plan(
             Unit(
                 suite=settings.suite,
                 task=task,
-                init_state=state,
+                init_states=(state,),
                 env_seed=0,
                 seeds=tuple(seeds[part::parts]),
                 temperature=settings.temperature,
@@ -85,25 +86,35 @@ def _states(settings: TrainSettings, task: int, iteration: int, outcomes: Sequen
 
 
 def collect(groups: Sequence[Sequence[Unit]], pool: WorkerPool, policy: Path, progress: Progress) -> list[RolloutGroup]:
-    """Plays one iteration's rollouts and puts the groups together."""
+    """Plays one iteration's rollouts and puts the groups together; one that is not complete is dropped.
+
+    Raises:
+        WorkerError: No group is complete.
+    """
     results = iter(pool.play([unit for units in groups for unit in units], policy, progress))
     collected = []
     for units in groups:
         parts = [next(results) for _ in units]
         trajectories = [trajectory for part in parts for trajectory in part.trajectories]
         unit = units[0]
+        if len(trajectories) < sum(len(unit.seeds) for unit in units):
+            continue  # advantages of a part of a group would compare with too few
         if unit.group is not None:
             trajectories = synchronise(trajectories)
         collected.append(
             RolloutGroup(
                 unit.suite,
                 unit.task,
-                unit.init_state,
+                unit.start(0),
                 unit.env_seed,
                 same_start(parts),
                 trajectories,
                 sum(part.seconds for part in parts),
             )
+        )
+    if not collected:
+        raise WorkerError(
+            "no group is complete, as rollouts had to be left out of each; the log names them and the reasons."
         )
     return collected
 
@@ -148,13 +159,37 @@ def iterate(
 ) -> dict[str, Any]:
     """Plays and learns once; returns the row of metrics. What was played is added to ``memory``."""
     memory = Memory() if memory is None else memory
-    started = time.monotonic()
+    started, before = time.monotonic(), (pool.spent(), pool.lost, len(pool.quarantined))
     groups = collect(plan(settings, task, iteration, step_limit(settings), memory.outcomes), pool, policy, progress)
     played = time.monotonic()
     share = rate(settings, iteration)
-    update = learner.update(prepare(settings, iteration, groups, memory), share)
+    chosen = prepare(settings, iteration, groups, memory)
+    update = learner.update(chosen, share)
     row = measure(groups, update, played - started, time.monotonic() - played)
-    return row | {"learning_rate": settings.learner.learning_rate * share}
+    after = (pool.spent(), pool.lost, len(pool.quarantined))
+    return row | usefulness(chosen, before, after) | {"learning_rate": settings.learner.learning_rate * share}
+
+
+Accounts = tuple[Spent, int, int]
+"""What a pool has spent, lost and left out."""
+
+
+def usefulness(chosen: Sequence[RolloutGroup], before: Accounts, after: Accounts) -> dict[str, float]:
+    """How much of what the workers did enters the update.
+
+    Args:
+        chosen: What the update learns from; rollouts that are replayed were paid for earlier.
+        before: The pool's accounts before the rollouts.
+        after: And after them.
+    """
+    fresh = [t for group in chosen for t in group.trajectories if t.source == "policy"]
+    simulated, inferred = after[0].simulated - before[0].simulated, after[0].inferred - before[0].inferred
+    return {
+        "useful_steps": sum(t.steps for t in fresh) / max(simulated, 1),
+        "useful_observations": sum(len(t.executed) for t in fresh) / max(inferred, 1),
+        "rollouts_lost": after[1] - before[1],
+        "rollouts_left_out": after[2] - before[2],
+    }
 
 
 def prepare(

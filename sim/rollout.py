@@ -1,7 +1,8 @@
 """Rollouts of one policy in one simulator: several episodes of a group side by side, stopped together.
 
 One environment plays all rollouts of a unit: each keeps a snapshot and takes its turn for one chunk of
-actions. The policy then sees all of them in one batch, and a picture is rendered only when it is asked.
+actions. The policy then sees all of them in one batch, and a picture is rendered only when it is asked. Where another
+process decides, there are two batches, and one is simulated while the other is decided.
 
 Between two decisions a rollout is nothing but data. Half of a unit's rollouts can therefore move to another process,
 when one has nothing left to do; they continue there as they would have here.
@@ -10,9 +11,11 @@ when one has nothing left to do; they continue there as they would have here.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from functools import partial
+from typing import Annotated, Literal, Protocol
 
 import msgspec
 import numpy as np
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 from sim.libero import LiberoEnv
 from sim.snapshot import Snapshot
 from tgrpo.errors import SimulationError
-from tgrpo.policies.base import Policy
+from tgrpo.policies.base import Asynchronous, Policy
 from tgrpo.rewards import StageFile, StageMachine
 from tgrpo.rewards.machine import MachineState
 from tgrpo.settings import Strict
@@ -30,14 +33,17 @@ from tgrpo.types import ActionChunk, Image, Observation, Trajectory
 Stop = Literal["synchronised", "individual"]
 STEPS_PER_FRAME = 2
 """Control steps between two pictures of a filmed rollout."""
+WAVES = 2
+"""Batches that a policy in another process decides in turns."""
 
 
 class Unit(Strict, frozen=True):
-    """Some rollouts of one group: what one worker plays in one go."""
+    """Some rollouts of one task: what one worker plays side by side."""
 
     suite: str
     task: int
-    init_state: int
+    init_states: Annotated[tuple[int, ...], msgspec.Meta(min_length=1)]
+    """Initial state of each rollout, or one for all of them."""
     env_seed: int = 0
     """Seed of the environment: fixture poses."""
     seeds: tuple[int, ...] = (0,)
@@ -56,6 +62,27 @@ class Unit(Strict, frozen=True):
     group: int | None = None
     """Units with the same number stop together, at the first success of any of their rollouts; without a number
     each rollout runs to its own end."""
+
+    def start(self, row: int) -> int:
+        """Initial state of one of its rollouts."""
+        return self.init_states[row if len(self.init_states) > 1 else 0]
+
+
+class Tally(Protocol):
+    """Counts what is spent, whether or not anything comes of it."""
+
+    simulated: int
+    """Control steps."""
+    inferred: int
+    """Observations that a policy was asked about."""
+
+
+@dataclass
+class Spent:
+    """A tally of this process; see :class:`Tally`."""
+
+    simulated: int = 0
+    inferred: int = 0
 
 
 @dataclass
@@ -99,8 +126,9 @@ class UnitResult:
 
     unit: Unit
     rows: tuple[int, ...]
-    """Places of the rollouts among the unit's seeds."""
-    state_hash: str
+    """Places of the rollouts among the unit's seeds; those that had to be left out are missing."""
+    state_hashes: tuple[str, ...]
+    """Of the simulator state that each of them started from."""
     trajectories: list[Trajectory]
     frames: list[Image]
     """Pictures of the first rollout, if it was filmed."""
@@ -151,6 +179,7 @@ def play(
     stages: StageFile | None = None,
     stop: StopSignal | None = None,
     helpers: Helpers | None = None,
+    tally: Tally | None = None,
 ) -> UnitResult:
     """Plays the rollouts of one unit, or a part of them.
 
@@ -161,33 +190,39 @@ def play(
         stages: What is paid for; without it there are no rewards.
         stop: Stops all rollouts at the first success (and is told about it); None lets each run to its own end.
         helpers: May take over half of the rollouts before any decision; the result is then without them.
+        tally: Counts control steps and observations.
     """
     started = time.monotonic()
     part = work if isinstance(work, Part) else whole(work)
-    unit, helpers = part.unit, helpers or Helpers()
-    env.reset(unit.init_state, unit.env_seed)
-    state_hash = env.state_hash()
+    unit, helpers, tally = part.unit, helpers or Helpers(), tally or Spent()
     limit = unit.max_steps or env.max_steps
     # Rollouts that stop together are compared over the same steps; others must not gain by failing slowly.
     horizon = limit if stop is None else None
-    episodes = _episodes(env, part)
-    machines = {row: _machine(env, StageMachine(stages, horizon), e) for row, e in episodes.items()} if stages else {}
-    if unit.film and not part.begun and 0 in episodes:
-        episodes[0].frames.append(env.film())
+    episodes, machines, hashes = _begin(env, part, stages, horizon)
     policy.reset(unit.seeds, [len(episodes[row].executed) if row in episodes else 0 for row in range(len(unit.seeds))])
+    depth = WAVES if isinstance(policy, Asynchronous) else 1
+    asked: deque[_Asked] = deque()
     while True:
         end = limit if stop is None else min(limit, stop.get())
         running = [row for row, episode in episodes.items() if not episode.success and episode.steps < end]
+        idle = [row for row in running if not any(row in wave.rows for wave in asked)]
         if helpers.wanted(len(running)) and len(running) > 1:
-            helpers.take(_give(part, episodes, machines, running[len(running) // 2 :]))
-            running = running[: len(running) // 2]
+            given = idle[max(0, len(running) // 2 - (len(running) - len(idle))) :]
+            if given:
+                helpers.take(_give(part, episodes, machines, given))
+            running, idle = ([row for row in rows if row not in given] for rows in (running, idle))
         if not running:
             break
-        observations = [_observe(env, episodes[row]) for row in running]
-        chunks = policy.act(observations, temperature=unit.temperature, rows=running)
-        for row, observation, chunk in zip(running, observations, chunks, strict=True):
+        share = -(-len(running) // depth)
+        while idle and len(asked) < depth:
+            asked.append(_ask(env, policy, episodes, idle[:share], unit.temperature))
+            tally.inferred += len(idle[:share])
+            idle = idle[share:]
+        wave = asked.popleft()
+        for row, observation, chunk in zip(wave.rows, wave.observations, wave.answer(), strict=True):
             episode, filmed = episodes[row], unit.film and row == 0
-            _execute(env, episode, machines.get(row), chunk, min(unit.execute, limit - episode.steps), filmed)
+            count = min(unit.execute, limit - episode.steps)
+            tally.simulated += _execute(env, episode, machines.get(row), chunk, count, filmed)
             if unit.keep:
                 episode.observations.append(observation)
                 episode.chunks.append(chunk)
@@ -195,7 +230,8 @@ def play(
                 stop.lower(episode.steps, row)
     frames = episodes[0].frames if 0 in episodes else []
     trajectories = [_finish(episode) for episode in episodes.values()]
-    return UnitResult(unit, tuple(episodes), state_hash, trajectories, frames, time.monotonic() - started)
+    seconds = time.monotonic() - started
+    return UnitResult(unit, tuple(episodes), tuple(hashes[row] for row in episodes), trajectories, frames, seconds)
 
 
 def whole(unit: Unit) -> Part:
@@ -203,13 +239,18 @@ def whole(unit: Unit) -> Part:
     return Part(unit, tuple(range(len(unit.seeds))))
 
 
-def join(parts: Sequence[UnitResult]) -> UnitResult:
+def join(unit: Unit, parts: Sequence[UnitResult]) -> UnitResult:
     """The result of a unit from those of its parts."""
-    by_row = {row: t for part in parts for row, t in zip(part.rows, part.trajectories, strict=True)}
-    frames = [frame for part in parts for frame in part.frames]
-    seconds = sum(part.seconds for part in parts)
-    rows = tuple(sorted(by_row))
-    return UnitResult(parts[0].unit, rows, same_start(parts), [by_row[row] for row in rows], frames, seconds)
+    rows = {row: (part, place) for part in parts for place, row in enumerate(part.rows)}
+    ordered = [rows[row] for row in sorted(rows)]
+    return UnitResult(
+        unit,
+        tuple(sorted(rows)),
+        tuple(part.state_hashes[place] for part, place in ordered),
+        [part.trajectories[place] for part, place in ordered],
+        [frame for part in parts for frame in part.frames],
+        sum(part.seconds for part in parts),
+    )
 
 
 def cut(trajectory: Trajectory, steps: int) -> Trajectory:
@@ -241,24 +282,54 @@ def synchronise(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
 
 
 def same_start(results: Sequence[UnitResult]) -> str:
-    """The state hash that all units of a group share.
+    """The state hash that all rollouts of a group share.
 
     Raises:
-        SimulationError: Two units started from different states, so they must not be compared.
+        SimulationError: Two of them started from different states, so they must not be compared.
     """
-    hashes = {result.state_hash for result in results}
+    hashes = {state for result in results for state in result.state_hashes}
     if len(hashes) != 1:
         unit = results[0].unit
         raise SimulationError(
-            f"{unit.suite} task {unit.task} init state {unit.init_state}: the rollouts of a group started from "
+            f"{unit.suite} task {unit.task} init state {unit.start(0)}: the rollouts of a group started from "
             f"{len(hashes)} different simulator states. Check that all workers run the same package versions."
         )
     return hashes.pop()
 
 
-def _episodes(env: LiberoEnv, part: Part) -> dict[int, Episode]:
-    begun = part.begun or [Episode(env.snapshot()) for _ in part.rows]
-    return dict(zip(part.rows, begun, strict=True))
+def _begin(
+    env: LiberoEnv, part: Part, stages: StageFile | None, horizon: int | None
+) -> tuple[dict[int, Episode], dict[int, StageMachine], dict[int, str]]:
+    """Episodes, stage machines and hashes of the starts, by row."""
+    episodes: dict[int, Episode] = {}
+    machines: dict[int, StageMachine] = {}
+    hashes: dict[int, str] = {}
+    for place, row in enumerate(part.rows):
+        env.reset(part.unit.start(row), part.unit.env_seed)
+        hashes[row] = env.state_hash()
+        episode = episodes[row] = part.begun[place] if part.begun else Episode(env.snapshot())
+        if stages is not None:
+            machines[row] = _machine(env, StageMachine(stages, horizon), episode)
+        if part.unit.film and row == 0 and not part.begun:
+            episode.frames.append(env.film())
+    return episodes, machines, hashes
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Rollouts whose next chunk is being decided."""
+
+    rows: list[int]
+    observations: list[Observation]
+    answer: Callable[[], list[ActionChunk]]
+    """Waits for the chunks."""
+
+
+def _ask(env: LiberoEnv, policy: Policy, episodes: dict[int, Episode], rows: list[int], temperature: float) -> _Asked:
+    observations = [_observe(env, episodes[row]) for row in rows]
+    if isinstance(policy, Asynchronous):
+        return _Asked(rows, observations, policy.ask(observations, temperature=temperature, rows=rows))
+    return _Asked(rows, observations, partial(policy.act, observations, temperature=temperature, rows=rows))
 
 
 def _machine(env: LiberoEnv, machine: StageMachine, episode: Episode) -> StageMachine:
@@ -285,7 +356,8 @@ def _observe(env: LiberoEnv, episode: Episode) -> Observation:
 
 def _execute(
     env: LiberoEnv, episode: Episode, machine: StageMachine | None, chunk: ActionChunk, count: int, filmed: bool
-) -> None:
+) -> int:
+    """Executes the first ``count`` actions of a chunk; returns how many it took."""
     env.restore(episode.snapshot)
     done = 0
     for action in chunk.actions[:count]:
@@ -303,6 +375,7 @@ def _execute(
     episode.steps += done
     episode.executed.append(done)
     episode.snapshot = env.snapshot()
+    return done
 
 
 def _finish(episode: Episode) -> Trajectory:

@@ -52,6 +52,17 @@ def bddl_file(suite: str, task: int) -> str:
     return str(_benchmark(suite).get_task_bddl_file_path(task))
 
 
+def preload() -> None:
+    """Pays once for what every scene has in common: imports, compiled functions, meshes of robot and table.
+
+    MuJoCo and numba keep what they have prepared, also in processes forked from this one.
+
+    Raises:
+        MissingDependencyError: LIBERO or robosuite is not installed.
+    """
+    build(SUITES[0], 0)
+
+
 def build(suite: str, task: int) -> Any:
     """Builds the robosuite environment of a task with neither renderer nor observables.
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from sim import film, loop
 from sim.console import Bar
 from sim.control import Control
-from sim.evaluate import outcomes
+from sim.evaluate import outcomes, side_by_side
 from sim.libero import resolve_task, task_names
 from sim.rollout import Unit, UnitResult
 from sim.settings import TrainSettings, state_range, step_limit, worker_count
@@ -199,20 +199,18 @@ class Training:
         settings = self.settings
         self._status("evaluating")
         started = time.monotonic()
-        units = [
-            Unit(
-                suite=settings.suite,
-                task=self.task,
-                init_state=state,
-                execute=settings.execute,
-                max_steps=step_limit(settings),
-                keep=False,
-                rewards=bool(video) and place < FILMED,
-                film=bool(video) and place < FILMED,
-            )
-            for place, state in enumerate(state_range(settings.held_out_states))
-        ]
-        with Bar(self.console, what, len(units)) as bar:
+        states = state_range(settings.held_out_states)
+        episode = Unit(
+            suite=settings.suite,
+            task=self.task,
+            init_states=(0,),
+            execute=settings.execute,
+            max_steps=step_limit(settings),
+            keep=False,
+            rewards=bool(video),
+        )
+        units = side_by_side(states, [0] * len(states), FILMED if video else 0, episode)
+        with Bar(self.console, what, len(states)) as bar:
             results = pool.play(units, self._act(), lambda result: self._show(result, bar), self._notice_stop)
         for result in results:
             if result.frames:

@@ -15,28 +15,27 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any
 
 import msgspec
 
+from sim.ledger import Ledger, Quarantined, Task
 from sim.libero import Mode
-from sim.rollout import Part, StopSignal, Unit, UnitResult, join, whole
-from sim.worker import Job, Pulse, serve
-from tgrpo.errors import SettingsError, TgrpoError, WorkerError
+from sim.rollout import Part, Spent, StopSignal, Unit, UnitResult, whole
+from sim.worker import SILENT, Answer, Crash, Job, Pulse, serve
+from tgrpo.errors import SettingsError, TgrpoError
 from tgrpo.settings import Strict
 
 _log = logging.getLogger(__name__)
 
 SLOTS = 4096
 """Most rollouts of one batch that may stop together."""
-START = 300.0
-"""A new process may take this long until its first sign of life [s]."""
 
 
 class WorkerSettings(Strict, frozen=True):
@@ -47,7 +46,9 @@ class WorkerSettings(Strict, frozen=True):
     timeout: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     """A worker that gives no sign of life for this long is replaced [s]."""
     retries: Annotated[int, msgspec.Meta(ge=0)] = 2
-    """How often lost rollouts are played again before the run gives up."""
+    """How often a rollout that was lost alone is played again before it is left out."""
+    quarantine: Annotated[int, msgspec.Meta(ge=0)] = 8
+    """Most rollouts of a batch that may be left out before the run gives up."""
 
 
 class CancelledRolloutsError(TgrpoError, RuntimeError):
@@ -55,22 +56,11 @@ class CancelledRolloutsError(TgrpoError, RuntimeError):
 
 
 @dataclass
-class _Task:
-    """Rollouts that are to be played, or are being played."""
-
-    index: int
-    """Of their unit."""
-    job: Job
-    lost: int = 0
-    """How often they were lost."""
-
-
-@dataclass
 class _Worker:
-    process: SpawnProcess
+    process: ForkServerProcess
     pipe: Connection
     pulse: Pulse
-    task: _Task | None = None
+    task: Task | None = None
     """What it is playing."""
     given: float = 0.0
     """When it was told to, on the machine's monotonic clock [s]."""
@@ -85,6 +75,10 @@ class _Worker:
 class WorkerPool:
     """A few processes that each hold an environment and a copy of the policy.
 
+    Attributes:
+        quarantined: Rollouts that were left out so far, because they were lost whenever they were tried.
+        lost: Rollouts that were lost so far, and played again or left out.
+
     Example:
         >>> with WorkerPool(2, WorkerSettings()) as pool:  # doctest: +SKIP
         ...     results = pool.play(units, policy_folder)
@@ -98,9 +92,13 @@ class WorkerPool:
             settings: What each of them does.
         """
         self._size, self._settings = workers, settings
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["sim.preload"])
         self._stops = self._context.RawArray("i", SLOTS)
         self._workers: list[_Worker] = []
+        self._past = Spent()
+        self.quarantined: list[Quarantined] = []
+        self.lost = 0
         self._fill()
 
     def play(
@@ -118,53 +116,72 @@ class WorkerPool:
             progress: Called with the result of each unit, or part of one, as it comes in.
             cancelled: Asked about once a second whether to give up.
 
+        Rollouts that are lost again and again are missing in their unit's result and added to :attr:`quarantined`.
+
         Raises:
             CancelledRolloutsError: ``cancelled`` said so.
-            WorkerError: Rollouts were lost more often than ``retries`` allow.
+            WorkerError: More rollouts than ``quarantine`` allows were lost more often than ``retries`` allows.
             TgrpoError: What a worker raised on purpose, for example an unknown task.
         """
         jobs = _jobs(units, policy)
         for slot in {slot for job in jobs for slot in job.together or ()}:
             self._stops[slot] = StopSignal.NEVER
         try:
-            return self._play(jobs, progress, cancelled)
+            return self._play(Ledger(jobs, self._settings.retries, self._settings.quarantine), progress, cancelled)
         finally:
             for worker in [worker for worker in self._workers if worker.task is not None]:
                 self._drop(worker)
 
+    def spent(self) -> Spent:
+        """What all workers together have simulated and inferred so far, lost rollouts too."""
+        pulses = [worker.pulse for worker in self._workers]
+        return Spent(
+            self._past.simulated + sum(pulse.simulated for pulse in pulses),
+            self._past.inferred + sum(pulse.inferred for pulse in pulses),
+        )
+
     def _play(
-        self, jobs: Sequence[Job], progress: Callable[[UnitResult], None], cancelled: Callable[[], bool]
+        self, ledger: Ledger, progress: Callable[[UnitResult], None], cancelled: Callable[[], bool]
     ) -> list[UnitResult]:
-        results: list[list[UnitResult]] = [[] for _ in jobs]
-        left = sum(len(job.part.rows) for job in jobs)
-        waiting = [_Task(index, job) for index, job in enumerate(jobs)][::-1]
-        while left:
+        while not ledger.done:
             if cancelled():
                 raise CancelledRolloutsError("the rollouts were cancelled.")
             self._fill()
             for worker in [worker for worker in self._workers if worker.task is None]:
-                if waiting:
-                    _give(worker, waiting.pop())
+                if ledger.waiting:
+                    _give(worker, ledger.waiting.pop())
                 else:
                     self._find_help(worker)
             for worker, task in self._busy(timeout=0.5):
                 answer = self._receive(worker)
                 if answer is None:
-                    task.lost += 1
-                    self._mourn(worker, task)
-                    waiting.append(task)
+                    self._lose(ledger, task, self._mourn(worker))
+                elif isinstance(answer, Crash):
+                    worker.task = None
+                    self._lose(ledger, task, answer.cause)
                 elif isinstance(answer, TgrpoError):
                     worker.task = None
                     raise answer
                 elif isinstance(answer, Part):
-                    waiting.append(_Task(task.index, replace(task.job, part=answer)))
-                    task.job = replace(task.job, part=task.job.part.without(answer.rows))
+                    ledger.waiting.append(task.take(answer))
                 else:
                     worker.task = None
-                    left -= len(answer.rows)
-                    results[task.index].append(answer)
+                    ledger.deliver(task, answer)
                     progress(answer)
-        return [join(parts) for parts in results]
+        return ledger.results()
+
+    def _lose(self, ledger: Ledger, task: Task, cause: str) -> None:
+        """Books a loss."""
+        unit, rows = task.unit, task.job.part.rows
+        self.lost += len(rows)
+        states = sorted({unit.start(row) for row in rows})
+        _log.warning(
+            "%s task %d init states %s: %s; what was lost is played again", unit.suite, unit.task, states, cause
+        )
+        out = ledger.lose(task, cause)
+        self.quarantined += out
+        for rollout in out:
+            _log.error("left out: %s", rollout)
 
     def _find_help(self, idle: _Worker) -> None:
         """Asks the worker that has most to do in the same scene to give half of it away."""
@@ -202,7 +219,7 @@ class WorkerPool:
     def _fill(self) -> None:
         while len(self._workers) < self._size:
             ours, theirs = self._context.Pipe()
-            pulse = self._context.RawValue(Pulse, time.monotonic() + START)
+            pulse = self._context.RawValue(Pulse, time.monotonic() + SILENT)
             process = self._context.Process(target=serve, args=(theirs, self._settings.mode, self._stops, pulse))
             process.daemon = True
             with _one_thread_each(), _uninterruptible():
@@ -210,7 +227,7 @@ class WorkerPool:
             theirs.close()
             self._workers.append(_Worker(process, ours, pulse))
 
-    def _busy(self, timeout: float) -> Iterator[tuple[_Worker, _Task]]:
+    def _busy(self, timeout: float) -> Iterator[tuple[_Worker, Task]]:
         """Workers that answered, died or fell silent, and what each of them was playing."""
         busy = [(worker, worker.task) for worker in self._workers if worker.task is not None]
         handles: list[Any] = [handle for worker, _ in busy for handle in (worker.pipe, worker.process.sentinel)]
@@ -220,43 +237,34 @@ class WorkerPool:
             if heard or worker.silence() > self._settings.timeout:
                 yield worker, task
 
-    def _receive(self, worker: _Worker) -> UnitResult | Part | TgrpoError | None:
+    def _receive(self, worker: _Worker) -> Answer | None:
         """The worker's answer; None if it has none because it died or hangs."""
         # A worker that stops in the middle of an answer would otherwise block this process, too.
         guard = threading.Timer(self._settings.timeout, worker.process.kill)
         guard.start()
         try:
-            answer: UnitResult | Part | TgrpoError | None = worker.pipe.recv() if worker.pipe.poll() else None
+            answer: Answer | None = worker.pipe.recv() if worker.pipe.poll() else None
         except (EOFError, OSError):
             return None
         finally:
             guard.cancel()
         return answer
 
-    def _mourn(self, worker: _Worker, task: _Task) -> None:
-        """Removes a worker that died or hangs.
-
-        Raises:
-            WorkerError: Its rollouts were lost too often.
-        """
-        unit = task.job.part.unit
+    def _mourn(self, worker: _Worker) -> str:
+        """Removes a worker that died or hangs; returns what happened to it."""
         hung = worker.process.is_alive() and worker.silence() > self._settings.timeout
         self._drop(worker)
-        code = worker.process.exitcode
-        what = f"gave no sign of life for {self._settings.timeout:.0f} s" if hung else f"died (exit code {code})"
-        message = f"a rollout worker {what} in {unit.suite} task {unit.task} init state {unit.init_state}"
-        if task.lost > self._settings.retries:
-            raise WorkerError(
-                f"{message}, {task.lost} times. Out of memory? Try fewer workers; "
-                "what is saved can be continued with --resume."
-            )
-        _log.warning("%s; it is replaced and the rollouts are played again", message)
+        if hung:
+            return f"a rollout worker gave no sign of life for {self._settings.timeout:.0f} s and is replaced"
+        return f"a rollout worker died (exit code {worker.process.exitcode}) and is replaced"
 
     def _drop(self, worker: _Worker) -> None:
         worker.process.kill()
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)
+        self._past.simulated += worker.pulse.simulated
+        self._past.inferred += worker.pulse.inferred
 
 
 def _jobs(units: Sequence[Unit], policy: Path) -> list[Job]:
@@ -274,7 +282,7 @@ def _jobs(units: Sequence[Unit], policy: Path) -> list[Job]:
     ]
 
 
-def _give(worker: _Worker, task: _Task) -> None:
+def _give(worker: _Worker, task: Task) -> None:
     unit = task.job.part.unit
     worker.task, worker.given, worker.scene = task, time.monotonic(), (unit.suite, unit.task)
     worker.pulse.running = worker.pulse.asked = 0

@@ -11,28 +11,42 @@ import time
 from collections.abc import MutableSequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
+from typing import TypeAlias
 
 import torch
 
 from sim.libero import LiberoEnv, Mode, make
 from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, play
-from tgrpo.errors import TgrpoError, WorkerError
+from tgrpo.errors import SimulationError, TgrpoError
 from tgrpo.policies import Policy, load
 from tgrpo.rewards import load_stages
 
 _log = logging.getLogger(__name__)
 
+SILENT = 300.0
+"""Time that a process may take to start, to load a policy or to build a scene, all without a sign of life [s]."""
+
 
 class Pulse(ctypes.Structure):
     """What a worker and its pool see of each other at any time, in shared memory."""
 
-    _fields_ = (("beat", ctypes.c_double), ("running", ctypes.c_int), ("asked", ctypes.c_int))
+    _fields_ = (
+        ("beat", ctypes.c_double),
+        ("running", ctypes.c_int),
+        ("asked", ctypes.c_int),
+        ("simulated", ctypes.c_longlong),
+        ("inferred", ctypes.c_longlong),
+    )
     beat: float
     """When the worker last gave a sign of life, on the machine's monotonic clock [s]."""
     running: int
     """Rollouts that it has to play before it is free."""
     asked: int
     """1 if it shall give half of them away, as another worker is idle."""
+    simulated: int
+    """Control steps that it has executed, see :class:`sim.rollout.Tally`."""
+    inferred: int
+    """Observations that it has asked its policy about."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,17 @@ class Job:
     """Where the unit's first rollout reports its success; the others follow."""
     together: tuple[int, ...] | None
     """Slots of all rollouts of its group; None if they run to their own ends."""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """Rollouts that came to nothing because of an error that nobody expected."""
+
+    cause: str
+
+
+Answer: TypeAlias = UnitResult | Part | Crash | TgrpoError
+"""What a worker sends."""
 
 
 class SharedStop(StopSignal):
@@ -101,13 +126,14 @@ class OtherWorkers(Helpers):
 class Stage:
     """What a worker keeps between units: its environment and its policy."""
 
-    def __init__(self, mode: Mode) -> None:
+    def __init__(self, mode: Mode, pulse: Pulse) -> None:
         """Holds nothing yet.
 
         Args:
             mode: Of the environments.
+            pulse: Of this worker.
         """
-        self._mode = mode
+        self._mode, self._pulse = mode, pulse
         self._policy: tuple[str, Policy] | None = None
         self._env: LiberoEnv | None = None
 
@@ -117,10 +143,16 @@ class Stage:
         env = self._enter(unit, policy)
         stages = load_stages(unit.suite, env.name) if unit.rewards else None
         stop = None if job.together is None else SharedStop(slots, job.slot, job.together)
-        return play(env, policy, job.part, stages=stages, stop=stop, helpers=helpers)
+        self._pulse.beat = time.monotonic()
+        return play(env, policy, job.part, stages=stages, stop=stop, helpers=helpers, tally=self._pulse)
+
+    def forget(self) -> None:
+        """Lets go of an environment that an error may have left in any state."""
+        self._env = None
 
     def _load(self, folder: str) -> Policy:
         if self._policy is None or self._policy[0] != folder:
+            self._pulse.beat = time.monotonic() + SILENT
             self._policy = (folder, load(folder))
         return self._policy[1]
 
@@ -129,6 +161,7 @@ class Stage:
         wanted = (unit.suite, unit.task, view.cameras, view.size)
         env = self._env
         if env is None or (env.suite, env.task, env.cameras, env.size) != wanted:
+            self._pulse.beat = time.monotonic() + SILENT
             self._env = None
             if env is not None:
                 env.close()
@@ -148,24 +181,29 @@ def serve(pipe: Connection, mode: Mode, slots: MutableSequence[int], pulse: Puls
     pulse.beat = time.monotonic()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)
-    stage, helpers = Stage(mode), OtherWorkers(pipe, pulse)
+    stage, helpers = Stage(mode, pulse), OtherWorkers(pipe, pulse)
     while True:
         try:
             job: Job = pipe.recv()
             pulse.beat = time.monotonic()
-            pipe.send(_answer(stage, job, slots, helpers))
+            pipe.send(answer(stage, job, slots, helpers))
         except (EOFError, OSError):  # nobody wants results any more
             return
 
 
-def _answer(stage: Stage, job: Job, slots: MutableSequence[int], helpers: Helpers) -> UnitResult | TgrpoError:
+def answer(stage: Stage, job: Job, slots: MutableSequence[int], helpers: Helpers) -> Answer:
+    """What comes of a job: a result, or an error as a value."""
     try:
         return stage.play(job, slots, helpers)
+    except SimulationError as error:
+        stage.forget()
+        return Crash(str(error))
     except TgrpoError as error:
         return error
     except Exception as error:  # noqa: BLE001  (whatever it is, the parent must hear of it)
         _log.exception("a rollout worker failed")
-        return WorkerError(f"{type(error).__name__} in a rollout worker: {error}")
+        stage.forget()
+        return Crash(f"{type(error).__name__} in a rollout worker: {error}")
 
 
 def _end_with_parent() -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import av
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -40,10 +41,12 @@ def test_tasks_that_do_not_exist(text):
         select_tasks("libero_object", text)
 
 
-def test_every_episode_is_on_its_own():
-    units = plan(EvalSettings(suite="libero_object", tasks="0,3", states="4-6", seed=2, videos=Path("videos")))
-    assert [(unit.task, unit.init_state) for unit in units] == [(t, s) for t in (0, 3) for s in (4, 5, 6)]
-    assert all(unit.group is None and not unit.keep and len(unit.seeds) == 1 for unit in units)
+def test_episodes_of_a_task_are_played_side_by_side_and_filmed_ones_alone():
+    units = plan(EvalSettings(suite="libero_object", tasks="0,3", states="4-14", seed=2, videos=Path("videos")))
+    states = [(4,), (5, 6, 7, 8, 9, 10, 11, 12), (13, 14)]
+    assert [(unit.task, unit.init_states) for unit in units] == [(t, s) for t in (0, 3) for s in states]
+    assert [unit.seeds for unit in units] == [tuple(200_006 + state for state in unit.init_states) for unit in units]
+    assert all(unit.group is None and not unit.keep for unit in units)
     assert [unit.film for unit in units] == [unit.rewards for unit in units] == [True, False, False] * 2
     assert {unit.env_seed for unit in units} == {2}
 
@@ -92,7 +95,12 @@ def test_parallel_equals_serial(result, blind_env, replay_folder):
     settings = EvalSettings(
         suite="libero_object", policy=str(replay_folder), tasks="0", states="1-4", mode="fast", max_steps=120
     )
-    serial = outcomes([play(blind_env, load(replay_folder), unit) for unit in plan(settings)])
+    alone = [
+        msgspec.structs.replace(unit, init_states=(state,), seeds=(seed,))
+        for unit in plan(settings)
+        for state, seed in zip(unit.init_states, unit.seeds, strict=True)
+    ]
+    serial = outcomes([play(blind_env, load(replay_folder), unit) for unit in alone])
     assert [(e["init_state"], e["success"], e["steps"]) for e in data["episodes"]] == [
         (e.init_state, e.success, e.steps) for e in serial
     ]

@@ -15,17 +15,22 @@ import pytest
 
 from sim.rollout import Part, StopSignal, Unit, play, synchronise
 from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
-from sim.worker import SharedStop
-from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError, WorkerError
+from sim.worker import Crash, SharedStop, answer
+from tgrpo.errors import CheckpointError, SettingsError, SimulationError, UnknownNameError, WorkerError
 from tgrpo.policies import load
 from tgrpo.rewards import load_stages
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+START = {"suite": "libero_object", "task": 0, "init_states": (1,), "temperature": 1.0, "max_steps": 24}
+
+
 def units(count=4, **keywords):
     return [
-        Unit(**{"suite": "libero_object", "task": 0, "init_state": 1, "temperature": 1.0, "max_steps": 24} | keywords)
+        Unit(
+            **{"suite": "libero_object", "task": 0, "init_states": (1,), "temperature": 1.0, "max_steps": 24} | keywords
+        )
         for _ in range(count)
     ]
 
@@ -41,7 +46,7 @@ def large():
 def facts(results):
     """What must not depend on who played a unit, or how often."""
     return [
-        (result.unit, result.state_hash, t.success, t.executed.tolist(), t.rewards.tolist(), t.stages.tolist())
+        (result.unit, result.state_hashes, t.success, t.executed.tolist(), t.rewards.tolist(), t.stages.tolist())
         for result in results
         for t in result.trajectories
     ]
@@ -98,17 +103,54 @@ def test_a_worker_that_died_between_two_batches_is_replaced(pool, random_folder,
     assert facts(pool.play(seeded(), random_folder)) == expected
 
 
-def test_a_unit_that_is_lost_again_and_again_ends_the_run(pool, random_folder, monkeypatch):
-    monkeypatch.setattr(pool, "_settings", WorkerSettings(retries=0))
+def test_a_rollout_that_crashes_wherever_it_is_played_is_left_out_and_named(pool, random_folder, expected, monkeypatch):
+    """Its worker is killed whenever it plays the state alone or beside others."""
+    monkeypatch.setattr(pool, "_settings", WorkerSettings(retries=0, quarantine=1))
+    culprit = units(1, init_states=(2,), seeds=(5,), max_steps=10**6)[0]
 
-    def strike(result):
+    def strike():
         for worker in pool._workers:
-            if worker.task is not None:
+            if worker.task is not None and worker.task.unit == culprit and worker.pulse.running:
                 os.kill(worker.process.pid, signal.SIGKILL)
+        return False
 
-    # A worker may have answered just before it is killed; among this many units one is lost.
-    with pytest.raises(WorkerError, match=r"exit code -9.*libero_object task 0.*1 times.*--resume"):
-        pool.play(seeded(40), random_folder, strike)
+    lost, known = pool.lost, len(pool.quarantined)
+    results = pool.play([culprit, *seeded()], random_folder, cancelled=strike)
+    [found] = pool.quarantined[known:]
+    assert (found.suite, found.task, found.init_state, found.seed) == ("libero_object", 0, 2, 5)
+    assert "exit code -9" in found.cause
+    assert results[0].rows == ()
+    assert facts(results) == expected
+    assert pool.lost - lost == 1
+    monkeypatch.setattr(pool, "_settings", WorkerSettings(retries=0, quarantine=0))
+    with pytest.raises(WorkerError, match=r"exit code -9.*1 times.*at most 0.*--resume"):
+        pool.play([culprit], random_folder, cancelled=strike)
+
+
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [(ZeroDivisionError("by zero"), "ZeroDivisionError in a rollout worker: by zero"), (SimulationError("nan"), "nan")],
+)
+def test_an_unexpected_error_is_a_loss_and_the_environment_is_forgotten(error, cause):
+    class Failing:
+        forgotten = False
+
+        def play(self, job, slots, helpers):
+            raise error
+
+        def forget(self):
+            self.forgotten = True
+
+    stage = Failing()
+    assert answer(stage, None, [], None) == Crash(cause)
+    assert stage.forgotten
+
+
+def test_what_is_spent_is_counted(pool, random_folder):
+    before = pool.spent()
+    pool.play(seeded(), random_folder)
+    after = pool.spent()
+    assert (after.simulated - before.simulated, after.inferred - before.inferred) == (4 * 24, 4 * 3)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +158,7 @@ def test_a_unit_that_is_lost_again_and_again_ends_the_run(pool, random_folder, m
     [
         ({"task": 77}, UnknownNameError, "77"),
         ({"suite": "libero_moon"}, UnknownNameError, "libero_moon"),
-        ({"init_state": 50}, SettingsError, "0 to 49"),
+        ({"init_states": (50,)}, SettingsError, "0 to 49"),
     ],
 )
 def test_what_a_worker_refuses_reaches_the_caller_and_the_pool_lives_on(pool, random_folder, change, error, match):
@@ -238,10 +280,10 @@ def test_workers_end_with_their_parent(random_folder):
         from sim.vector import WorkerPool, WorkerSettings
         if __name__ == "__main__":
             pool = WorkerPool(1, WorkerSettings())
-            policy, unit = Path({str(random_folder)!r}), Unit(suite="libero_object", task=0, init_state=0, max_steps=1)
-            pool.play([unit], policy)
+            policy = Path({str(random_folder)!r})
+            pool.play([Unit(suite="libero_object", task=0, init_states=(0,), max_steps=1)], policy)
             print(pool.processes()[0], flush=True)
-            pool.play([Unit(suite="libero_object", task=0, init_state=0, max_steps=10**6)], policy)
+            pool.play([Unit(suite="libero_object", task=0, init_states=(0,), max_steps=10**6)], policy)
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:

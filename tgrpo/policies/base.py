@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from tgrpo.spec import PolicySpec
@@ -41,3 +41,13 @@ class Policy(Protocol):
             temperature: 0 takes the most likely bins, anything above samples at that temperature.
             rows: Which rows of ``reset`` the observations belong to; all of them by default.
         """
+
+
+@runtime_checkable
+class Asynchronous(Policy, Protocol):
+    """A policy that decides elsewhere, so that whoever asks can do something else meanwhile."""
+
+    def ask(
+        self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
+    ) -> Callable[[], list[ActionChunk]]:
+        """Begins what :meth:`Policy.act` does; returns what waits for the chunks."""

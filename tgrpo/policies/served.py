@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +17,8 @@ from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, Observation
 
 DESCRIPTION = "policy.json"
+CONNECTIONS = 2
+"""Batches that may be under way at a time."""
 
 
 class ServedSettings(Strict, frozen=True):
@@ -31,7 +34,10 @@ class ServedSettings(Strict, frozen=True):
 
 
 class ServedPolicy:
-    """Asks a policy server; random numbers come from the seeds of :meth:`reset` alone."""
+    """Asks a policy server; random numbers come from the seeds of :meth:`reset` alone.
+
+    Two batches can be under way at a time, each with a connection of its own.
+    """
 
     def __init__(self, settings: ServedSettings) -> None:
         """Greets the server.
@@ -40,8 +46,9 @@ class ServedPolicy:
             DeadlineError: It does not answer.
         """
         self._settings = settings
-        self._client = PolicyClient(settings.address)
-        self._spec = self._client.hello(settings.deadline_ms).spec
+        self._clients = [PolicyClient(settings.address) for _ in range(CONNECTIONS)]
+        self._spec = self._clients[0].hello(settings.deadline_ms).spec
+        self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="served")
         self._seeds: list[int] = []
         self._decided: list[int] = []
 
@@ -63,14 +70,31 @@ class ServedPolicy:
             PolicyError: A row was not reset, the policy failed, or other weights decided than should.
             DeadlineError: No answer in time.
         """
+        return self.ask(observations, temperature=temperature, rows=rows)()
+
+    def ask(
+        self, observations: Sequence[Observation], *, temperature: float = 0.0, rows: Sequence[int] | None = None
+    ) -> Callable[[], list[ActionChunk]]:
+        """Begins what :meth:`act` does; see :class:`tgrpo.policies.base.Asynchronous`.
+
+        Raises:
+            PolicyError: A row was not reset, or a camera is missing.
+        """
         wanted = list(range(len(observations)) if rows is None else rows)
         if len(self._seeds) <= max(wanted, default=-1):
             raise PolicyError(f"row {max(wanted)} was not reset: reset() started {len(self._seeds)} episodes.")
         seeds = [decision_seed(self._seeds[row], self._decided[row]) for row in wanted]
         views = [self._view(observation) for observation in observations]
-        chunks = self._client.act_all(views, self._settings.deadline_ms, temperature=temperature, seeds=seeds)
         for row in wanted:
             self._decided[row] += 1
+        return self._threads.submit(self._decide, views, temperature, seeds).result
+
+    def _decide(self, views: Sequence[Observation], temperature: float, seeds: Sequence[int]) -> list[ActionChunk]:
+        client = self._clients.pop()  # there are as many as threads
+        try:
+            chunks = client.act_all(views, self._settings.deadline_ms, temperature=temperature, seeds=seeds)
+        finally:
+            self._clients.append(client)
         odd = {chunk.version for chunk in chunks} - {self._settings.version}
         if odd:
             raise PolicyError(f"{self._settings.address} decided with {odd}, not with {self._settings.version!r}.")
