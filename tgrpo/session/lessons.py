@@ -1,11 +1,14 @@
 """What recorded episodes teach: decisions to imitate, and groups of rollouts to compare.
 
 A human's stretch of control is a demonstration that begins where the policy went wrong (human-gated DAgger, arXiv
-1810.02890). What follows the stretch was decided by somebody else, so a chunk's actions behind its end carry no weight.
+1810.02890). Whoever watches and does not take over approves of what the policy does, and that is taught as well, at
+equal weight (arXiv 2012.06733): a policy that hears only corrections forgets what it could do. What follows a stretch
+was decided by somebody else, so a chunk's actions behind its end carry no weight.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -22,8 +25,10 @@ from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, FloatArray, Observation, RolloutGroup, Trajectory
 from tgrpo.view import fitted
 
-Kind: TypeAlias = Literal["correction", "success"]
-"""``correction``: a human was in control. ``success``: the policy was, in an episode that succeeded without help."""
+Kind: TypeAlias = Literal["correction", "approved"]
+"""``correction``: a human was in control. ``approved``: the policy was, and rightly so."""
+DOUBT = 3.0
+"""What the policy did so shortly before a human took over is not approved: they had to see that it went wrong [s]."""
 DEEDS = ("human", "policy")
 STRIDE = 2
 """Control steps from one decision to the next in a demonstration."""
@@ -44,7 +49,10 @@ class Lesson:
 
 
 def lessons(episode: Episode, spec: PolicySpec, stride: int = STRIDE) -> list[Lesson]:
-    """What an episode shows: each human stretch, or the whole of it if the policy succeeded by itself.
+    """What an episode shows: each human stretch, and what the policy did right.
+
+    That is what came before a human took over, but for the moment in which it must have gone wrong, and in an episode
+    that succeeded also what came after the last of them.
 
     Args:
         episode: Closed.
@@ -61,11 +69,10 @@ def lessons(episode: Episode, spec: PolicySpec, stride: int = STRIDE) -> list[Le
         raise RecordingError(
             f"{episode.folder}: actions of {table.executed.shape[1]} numbers; the policy has {spec.action.dims}."
         )
-    if table.intervention.any():
-        return [one for cut in stretches(table.intervention) for one in _cut(episode, table, cut, spec, stride)]
-    if episode.result.outcome == "success":
-        return _cut(episode, table, (0, len(table)), spec, stride, kind="success")
-    return []
+    corrected = stretches(table.intervention)
+    approved = _approved(table.intervention, math.ceil(DOUBT * episode.info.rate), episode.result.outcome == "success")
+    cuts = sorted([(*cut, "correction") for cut in corrected] + [(*cut, "approved") for cut in approved])
+    return [one for start, end, kind in cuts for one in _cut(episode, table, (start, end), spec, stride, kind)]
 
 
 def group(episodes: Sequence[Episode], spec: PolicySpec) -> RolloutGroup:
@@ -93,10 +100,7 @@ def group(episodes: Sequence[Episode], spec: PolicySpec) -> RolloutGroup:
 
 
 def balanced(found: Iterable[Lesson], size: int, rng: np.random.Generator) -> list[Lesson]:
-    """A batch, half of corrections and half of successes where both are there, drawn with replacement.
-
-    Without the second half a policy forgets what it could do already.
-    """
+    """A batch, half of corrections and half of approved decisions where both are there, drawn with replacement."""
     kinds: dict[Kind, list[Lesson]] = {}
     for lesson in found:
         kinds.setdefault(lesson.kind, []).append(lesson)
@@ -106,8 +110,14 @@ def balanced(found: Iterable[Lesson], size: int, rng: np.random.Generator) -> li
     return [kinds[name][int(place)] for name, count in chosen for place in rng.integers(0, len(kinds[name]), count)]
 
 
+def _approved(human: NDArray[np.bool_], doubt: int, success: bool) -> list[tuple[int, int]]:
+    """First step and end of each stretch in which the policy did right ``(T,)``."""
+    ends = [(start, end if end == len(human) else end - doubt, end == len(human)) for start, end in stretches(~human)]
+    return [(start, end) for start, end, last in ends if end > start and (success or not last)]
+
+
 def _cut(
-    episode: Episode, table: Steps, cut: tuple[int, int], spec: PolicySpec, stride: int, kind: Kind = "correction"
+    episode: Episode, table: Steps, cut: tuple[int, int], spec: PolicySpec, stride: int, kind: Kind
 ) -> list[Lesson]:
     start, end = cut
     chosen = np.arange(start, end, stride)

@@ -69,10 +69,19 @@ def test_two_stretches_do_not_run_into_each_other(one, policy):
 def test_the_policy_is_imitated_only_where_it_succeeded_by_itself(one, policy, outcome, count):
     found = lessons(one(outcome), policy.spec)
     assert len(found) == count
-    assert all(lesson.kind == "success" for lesson in found)
+    assert all(lesson.kind == "approved" for lesson in found)
     if found:
         assert (found[0].targets == bins_of(range(8), human=False)).all()
         assert found[-1].mask.tolist() == [True] * 2 + [False] * 6
+
+
+@pytest.mark.parametrize(("outcome", "after"), [("success", [8, 5]), ("failure", [])])
+def test_what_nobody_stopped_is_approved_but_for_the_moment_before_a_takeover(one, policy, outcome, after):
+    """20 Hz, so 60 steps of doubt: the policy was right until step 20, and not at all between the two takeovers."""
+    found = lessons(one(outcome, steps=100, human=[*range(80, 82), *range(85, 88)]), policy.spec, stride=7)
+    kinds = [(lesson.kind, int(lesson.mask.sum())) for lesson in found]
+    approved = [("approved", size) for size in (8, 8, 6)]
+    assert kinds == [*approved, ("correction", 2), ("correction", 3), *(("approved", size) for size in after)]
 
 
 def test_an_episode_without_steps_teaches_nothing(one, policy):
@@ -88,11 +97,11 @@ def test_batches_are_half_corrections():
     def lesson(kind, number):
         return Lesson(None, None, None, number, kind)
 
-    many = [lesson("success", number) for number in range(90)] + [lesson("correction", number) for number in range(3)]
-    batch = balanced(many, 20, np.random.default_rng(0))
-    assert Counter(one.kind for one in batch) == {"success": 10, "correction": 10}
+    many = [lesson("approved", number) for number in range(90)] + [lesson("correction", number) for number in range(3)]
+    batch = balanced(many, 40, np.random.default_rng(0))
+    assert Counter(one.kind for one in batch) == {"approved": 20, "correction": 20}
     assert {one.episode for one in batch if one.kind == "correction"} == {0, 1, 2}
-    assert Counter(one.kind for one in balanced(many[:90], 20, np.random.default_rng(0))) == {"success": 20}
+    assert Counter(one.kind for one in balanced(many[:90], 20, np.random.default_rng(0))) == {"approved": 20}
     assert balanced([], 20, np.random.default_rng(0)) == []
 
 
