@@ -1,11 +1,11 @@
-"""One group of 8 rollouts: the peers' way of stepping LIBERO beside ours, in turns, with the same model and actions.
+"""One group of 8 rollouts: the peers' way of stepping LIBERO beside ours, in one run, with the same model and actions.
 
     python -m benchmarks.peer_rollouts --suites libero_spatial libero_object
 
 Half of the rollouts play the scripted expert's actions and succeed, the others never close the gripper and run to the
-step limit. Both ways end with the same successes, or the comparison is refused. The peer's way is written in
-`benchmarks/peer.py`; ours is `WorkerPool` with the emulated model behind the policy server. What both keep from one
-group to the next (processes, environments) is not counted; what they do anew (reset, settling) is.
+step limit. Where all of the peer's decisions are played, both ways must end with the same successes. The peers' way is
+written in `benchmarks/peer.py`; ours is `WorkerPool` with the emulated model behind the policy server. What both keep
+from one group to the next (processes, environments) is not counted; what they do anew (reset, settling) is.
 """
 
 from __future__ import annotations
