@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -109,8 +108,6 @@ class PolicyLoop:
         self._receiver, self._session, self._send = receiver, session, send
         self._deadline_ms = deadline_ms
         self._views, self._gathering = Views(), False
-        # Scaling takes longer than everything else that happens between a picture and a command.
-        self._scalers = ThreadPoolExecutor(max(1, len(config.cameras)), thread_name_prefix="scale")
         self._proprio: Proprio | None = None
         self._status: ArmStatus | None = None
         self._client: PolicyClient | None = None
@@ -135,7 +132,6 @@ class PolicyLoop:
         self._closing.set()
         if self._thread.ident is not None:
             self._thread.join(self._deadline_ms / 1000.0 + 5.0)
-        self._scalers.shutdown(wait=False)
         self._receiver.close()
 
     @property
@@ -275,9 +271,7 @@ class PolicyLoop:
         if self._client is None:
             return
         seen = {camera: self._views.newest[camera] for camera in needed.cameras}
-        pictures = {camera: one.image for camera, one in seen.items() if one.image is not None}
-        scaled = self._scalers.map(lambda picture: fitted(picture, needed.size), pictures.values())
-        images = dict(zip(pictures, scaled, strict=True))
+        images = {camera: fitted(one.image, needed.size) for camera, one in seen.items() if one.image is not None}
         began = time.monotonic()
         now = proprio.time if status.waits else began
         observed = min([now, *(sighting.header.captured for sighting in seen.values())])

@@ -64,6 +64,27 @@ def test_values_of_the_documentation(name, box):
 
 
 @pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        (
+            "panda",
+            (-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973),
+            (2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973),
+        ),
+        (
+            "fr3",
+            (-2.7437, -1.7837, -2.9007, -3.0421, -2.8065, 0.5445, -3.0159),
+            (2.7437, 1.7837, 2.9007, -0.1518, 2.8065, 4.5169, 3.0159),
+        ),
+    ],
+)
+def test_joint_ranges_are_those_that_the_manufacturer_publishes(name, low, high, box):
+    """q_min and q_max of https://frankarobotics.github.io/docs/robot_specifications.html."""
+    joints = load(name, box).safety.joints
+    assert (joints.low, joints.high) == (low, high)
+
+
+@pytest.mark.parametrize(
     ("name", "change", "message"),
     [
         ("fr3", lambda d: d["safety"].update(reference="direct"), "only arm.driver 'sim'"),

@@ -71,8 +71,9 @@ def lessons(episode: Episode, spec: PolicySpec, stride: int = STRIDE) -> list[Le
         )
     corrected = stretches(table.intervention)
     approved = _approved(table.intervention, math.ceil(DOUBT * episode.info.rate), episode.result.outcome == "success")
-    cuts = sorted([(*cut, "correction") for cut in corrected] + [(*cut, "approved") for cut in approved])
-    return [one for start, end, kind in cuts for one in _cut(episode, table, (start, end), spec, stride, kind)]
+    cuts: list[tuple[int, int, Kind]] = [(*cut, "correction") for cut in corrected]
+    cuts += [(*cut, "approved") for cut in approved]
+    return [one for start, end, kind in sorted(cuts) for one in _cut(episode, table, (start, end), spec, stride, kind)]
 
 
 def group(episodes: Sequence[Episode], spec: PolicySpec) -> RolloutGroup:
