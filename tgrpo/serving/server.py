@@ -1,4 +1,4 @@
-"""The data socket: a thread reads requests and answers what needs no model; the model's sends what it decided."""
+"""The thread of the data socket: reads requests, answers what needs no model, and sends what the model decided."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import errno
 import ipaddress
 import logging
 import os
-import select
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,17 +82,16 @@ class Server:
             raise
         self.address = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
         self._clocks = Clocks()
-        # Any thread may use the socket, one at a time: what the model decided leaves from the model's own thread, which
-        # saves a change of threads for each answer.
-        self._turn = threading.Lock()
+        self._outbox: deque[tuple[bytes, list[wire.Buffer]]] = deque()
         self._wake = os.eventfd(0, os.EFD_NONBLOCK)
+        self._waking = threading.Lock()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="socket", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Sends what is decided already and stops listening; the core goes on."""
-        with self._turn:
+        with self._waking:
             if self._closing:
                 return
             self._closing = True
@@ -125,25 +124,27 @@ class Server:
         return socket
 
     def _run(self) -> None:
-        poller = select.poll()
-        poller.register(self._socket.fileno(), select.POLLIN)
-        poller.register(self._wake, select.POLLIN)
+        poller = zmq.Poller()
+        poller.register(self._socket, zmq.POLLIN)
+        poller.register(self._wake, zmq.POLLIN)
         while not self._closing:
-            while (received := self._receive()) is not None:
-                self._handle(*received)
-            # The socket's descriptor tells of changes only, which is why nothing may be left unread before this.
-            if self._wake in dict(poller.poll()):
+            ready = dict(poller.poll())
+            if self._wake in ready:
                 os.eventfd_read(self._wake)
-        with self._turn:
-            self._socket.close()
+            self._send_answers()
+            if self._socket in ready:
+                self._receive()
+        self._send_answers()
+        self._socket.close()
 
-    def _receive(self) -> tuple[bytes, list[zmq.Frame]] | None:
-        with self._turn:
-            try:
-                identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
-            except zmq.Again:
-                return None
-        return identity.bytes, frames
+    def _receive(self) -> None:
+        # One at a time: looking for a second one in vain would keep the model's thread from its first.
+        try:
+            identity, *frames = self._socket.recv_multipart(zmq.DONTWAIT, copy=False)
+        except zmq.Again:
+            return
+        self._handle(identity.bytes, frames)
+        self._send_answers()
 
     def _handle(self, identity: bytes, frames: list[zmq.Frame]) -> None:
         now = time.monotonic()
@@ -230,20 +231,23 @@ class Server:
         self._post(identity, _refusal(message, refused))
 
     def _post(self, identity: bytes, message: Message, buffers: list[wire.Buffer] | None = None) -> None:
-        """Sends a reply, from any thread."""
+        """Hands a reply to the thread of the socket."""
         frames = wire.encode(message, buffers or [], checked=self._allowed is None)
-        with self._turn:
-            if self._socket.closed:
-                return
+        self._outbox.append((identity, frames))
+        if threading.current_thread() is not self._thread:
+            with self._waking:
+                if not self._closing:
+                    os.eventfd_write(self._wake, 1)
+
+    def _send_answers(self) -> None:
+        while self._outbox:
+            identity, frames = self._outbox.popleft()
             try:
                 self._socket.send_multipart([identity, *frames], zmq.DONTWAIT)
             except zmq.ZMQError as error:
                 # A client that went away or does not read gets nothing; nobody else may wait for it.
                 self._core.counters.add("undelivered")
                 log.debug("could not deliver an answer: %s", error)
-            # Sending may have swallowed the descriptor's word of a request that came in meanwhile.
-            if threading.current_thread() is not self._thread and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-                os.eventfd_write(self._wake, 1)
 
 
 def _refusal(message: Message, refused: Refused) -> Refusal:
