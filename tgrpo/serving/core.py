@@ -1,4 +1,4 @@
-"""The thread of the model: takes batches, decides them and hands the answers out."""
+"""The thread of the model: takes batches, decides them and hands the answers out; what is quick needs no thread."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from tgrpo.serving.request import Outcome, Refused, Request
 from tgrpo.serving.stats import Counters
 
 log = logging.getLogger(__name__)
+AT_ONCE_S = 0.002
+"""Batches that take less are decided in the thread that brings the request, if no other client is about [s]."""
 
 
 class Core:
@@ -82,6 +84,8 @@ class Core:
         if request.deadline < request.arrived:  # spent its time on the way, so it takes nobody's place
             self.counters.add("expired")
             request.answer(Refused("expired", "the deadline had passed when the request arrived."))
+        elif self._decide_at_once(request):
+            return
         elif not self._queue.put(request):
             self.counters.add("busy")
             request.answer(
@@ -121,12 +125,34 @@ class Core:
             if requests:
                 self._decide(requests)
 
+    def _decide_at_once(self, request: Request) -> bool:
+        """Decides for the only client of a fast policy, which takes less time than waking the model's thread.
+
+        Nobody else waits meanwhile but for health, and that only as long as the slowest of the last batches took.
+        """
+        usual = self._pace.usual
+        if not 0.0 < usual < AT_ONCE_S or request.deadline < request.arrived + usual:
+            return False
+        if not self._deciding.acquire(blocking=False):
+            return False
+        try:
+            if not self._queue.pass_through(request):
+                return False
+            self._compute([request])
+        finally:
+            self._deciding.release()
+        return True
+
     def _decide(self, requests: list[Request]) -> None:
         with self._deciding:
-            started = self._busy_since = time.monotonic()
-            outcomes, out_of_memory = batch.decide(self._model, requests)
-            self._busy_since = None
-            seconds = time.monotonic() - started
+            self._compute(requests)
+
+    def _compute(self, requests: list[Request]) -> None:
+        """Decides and answers; the caller holds ``_deciding``."""
+        started = self._busy_since = time.monotonic()
+        outcomes, out_of_memory = batch.decide(self._model, requests)
+        self._busy_since = None
+        seconds = time.monotonic() - started
         self._pace.note(seconds)
         if out_of_memory and len(requests) > 1:
             self._max_batch = max(1, min(self._max_batch, len(requests)) // 2)

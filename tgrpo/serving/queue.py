@@ -63,6 +63,21 @@ class FairQueue:
             self._changed.notify()
         return True
 
+    def pass_through(self, request: Request) -> bool:
+        """Takes a request past the queue, if nothing waits and no other client has asked lately.
+
+        Returns:
+            Whether it was taken; call :meth:`done` for it as for any other.
+        """
+        with self._changed:
+            now = request.arrived
+            alone = all(owner == request.owner or now - at >= ACTIVE_S for owner, at in self._seen.items())
+            if not alone or self._waiting or self._held or self._closed or not self._eager:
+                return False
+            self._seen = {request.owner: now}
+            self._held[request.owner] = 1
+        return True
+
     def done(self, request: Request) -> None:
         """Gives a request's place in its client's quota back; call it once for each request that was taken."""
         with self._changed:

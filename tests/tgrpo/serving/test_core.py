@@ -153,6 +153,44 @@ def test_slow_batches_do_not_refuse_everything_for_ever(make_core, show):
     assert isinstance(outcomes[-1], Decided)
 
 
+def answering_thread(core, observation, owner):
+    """The thread in which a request was answered."""
+    answered = Future()
+    take = lambda outcome: answered.set_result((threading.current_thread(), outcome))  # noqa: E731
+    core.submit(Request(owner, lambda: observation, take, time.monotonic() + 60.0, 0, 0.0))
+    thread, outcome = answered.result(20)
+    assert isinstance(outcome, Decided)
+    return thread
+
+
+def test_the_only_client_of_a_fast_policy_is_answered_in_its_own_thread(make_core, show, monkeypatch):
+    monkeypatch.setattr("tgrpo.serving.core.AT_ONCE_S", 60.0)
+    core, mine = make_core(quota=1), threading.current_thread()
+    assert answering_thread(core, show(0), "a") is not mine, "how fast it is must be seen first"
+    assert [answering_thread(core, show(0), "a") is mine for _ in range(3)] == [True] * 3
+    assert answering_thread(core, show(0), "b") is not mine
+    assert answering_thread(core, show(0), "a") is not mine, "two clients share batches"
+    assert core.counters.values()["answered"] == 6
+
+
+def test_a_slow_policy_is_never_waited_for(make_core, show):
+    core, mine = make_core(), threading.current_thread()
+    assert [answering_thread(core, show(0, "sleep 0.01"), "a") is mine for _ in range(3)] == [False] * 3
+
+
+def test_while_the_model_is_busy_nobody_passes(make_core, show, until, monkeypatch):
+    monkeypatch.setattr("tgrpo.serving.core.AT_ONCE_S", 60.0)
+    core = make_core(quota=2)
+    assert isinstance(ask(core, show(0), owner="a").result(20), Decided)
+    thread = threading.Thread(target=lambda: ask(core, show(0, "sleep 0.3"), owner="a"))
+    thread.start()
+    assert until(lambda: core.busy_ms > 0)
+    second = ask(core, show(0), owner="a")
+    assert not second.done()
+    assert isinstance(second.result(20), Decided)
+    thread.join()
+
+
 def test_quota_is_answered_busy_at_once(make_core, show, until):
     core = make_core(quota=2)
     first = [ask(core, show(0, "sleep 0.5"), owner="a") for _ in range(2)]

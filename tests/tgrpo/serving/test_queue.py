@@ -142,3 +142,22 @@ def test_sessions_do_not_pile_up():
     for session in range(10_000):
         clocks.sent(session, 0.0, 1.0)
     assert len(clocks._offsets) <= 4096
+
+
+def test_only_a_lonely_client_passes_and_it_counts():
+    line = queue(quota=1)
+    first = request("a")
+    assert line.pass_through(first)
+    assert not line.pass_through(request("a")), "its quota is used up"
+    assert not line.put(request("a"))
+    line.done(first)
+    again = request("a")
+    assert line.pass_through(again)
+    line.done(again)
+    assert line.put(request("b"))
+    assert not line.pass_through(request("a"))
+    [taken], _ = line.take(1, 0.0, 0.0)
+    line.done(taken)
+    assert not line.pass_through(request("a")), "the other one is still about"
+    line.close()
+    assert not line.pass_through(request("b"))
