@@ -13,6 +13,8 @@ import pytest
 from tgrpo.errors import RobotFault
 from tgrpo_ros.safety import Level
 
+pytestmark = pytest.mark.realtime
+
 ROOT = Path(__file__).resolve().parents[2]
 FORWARD = np.array([0.1, 0.0, 0.1, 0.0, 0.0, 0.0, -1.0])
 RESTING = 0.005

@@ -9,6 +9,8 @@ from benchmarks import franka_stream
 from benchmarks.franka_rig import Drive, robot_config
 from tgrpo_ros.safety import Level
 
+pytestmark = pytest.mark.realtime
+
 PASS = {10.0: (0.155, 6.0), 20.0: (0.125, 12.0)}
 """Greatest lag [s] and jerk [m/s3] by the rate of the policy."""
 REAL_TIME = 0.9

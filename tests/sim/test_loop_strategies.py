@@ -27,7 +27,7 @@ def group(*successes, state=0):
 
 
 def starts(settings, outcomes=(), iteration=2):
-    return [units[0].init_state for units in loop.plan(settings, 0, iteration, 10, outcomes)]
+    return [units[0].start(0) for units in loop.plan(settings, 0, iteration, 10, outcomes)]
 
 
 def test_the_default_plan_is_uniform():
