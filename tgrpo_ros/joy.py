@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from tgrpo_ros.drivers.base import Reading
-from tgrpo_ros.drivers.gamepad import WORDS
+from tgrpo_ros.drivers.gamepad import word_of
 from tgrpo_ros.drivers.teleop import TeleopSettings, shaped
 
 LEFT_X, LEFT_Y, RIGHT_X, RIGHT_Y, TRIGGER_LEFT, TRIGGER_RIGHT = range(6)
@@ -60,7 +60,7 @@ class Joy:
 
     def _gamepad(self) -> Reading:
         if not self._buttons[RIGHT_SHOULDER]:
-            return Reading(word=next((word for button, word in WORDS.items() if self._buttons[button]), ""))
+            return Reading(word=word_of(self._buttons.__getitem__))
         axes = self._axes
         up = axes[TRIGGER_RIGHT] - axes[TRIGGER_LEFT]
         motion = np.array([axes[LEFT_Y], axes[LEFT_X], up, 0.0, axes[RIGHT_Y], axes[RIGHT_X]])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,7 +58,7 @@ class Gamepad:
         if self._pad is None:
             return Reading(connected=False)
         if not self._pad.get_button(game.CONTROLLER_BUTTON_RIGHTSHOULDER):
-            return Reading(word=next((word for button, word in WORDS.items() if self._pad.get_button(button)), ""))
+            return Reading(word=word_of(self._pad.get_button))
         axes = np.array(
             [
                 -self._axis(game.CONTROLLER_AXIS_LEFTY),
@@ -79,6 +80,15 @@ class Gamepad:
 
     def _axis(self, index: int) -> float:
         return float(self._pad.get_axis(index)) / _FULL
+
+
+def word_of(pressed: Callable[[int], Any]) -> str:
+    """What the pressed buttons say to a session; empty if nothing.
+
+    Args:
+        pressed: Whether a button, by SDL's number, is down.
+    """
+    return next((word for button, word in WORDS.items() if pressed(button)), "")
 
 
 def _library() -> tuple[Any, Any]:
