@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,15 @@ from typing import Any
 import numpy as np
 
 from sim import stock
-from sim.rollout import Spent, Unit, UnitResult, same_start, synchronise
-from sim.settings import TrainSettings, state_range, step_limit, worker_count
+from sim.collecting import Collected, Progress, collect
+from sim.rollout import Spent, Unit
+from sim.settings import TrainSettings, state_range, step_limit
 from sim.vector import WorkerPool
 from tgrpo.algo import sampling, strategies
 from tgrpo.algo.replay import SuccessBuffer
 from tgrpo.algo.samplers import Outcome, Request, accuracy
-from tgrpo.errors import WorkerError
 from tgrpo.learner import Learner, Update
 from tgrpo.types import RolloutGroup, Trajectory
-
-Progress = Callable[[UnitResult], None]
 
 
 @dataclass
@@ -36,8 +34,8 @@ class Memory:
 
 def plan(
     settings: TrainSettings, task: int, iteration: int, max_steps: int, outcomes: Sequence[Outcome] = ()
-) -> list[list[Unit]]:
-    """Lays out the rollouts of one iteration: the units of each group, split evenly over the workers.
+) -> list[Unit]:
+    """Lays out one iteration: where each group starts, and the seeds of its rollouts.
 
     Args:
         settings: The run's settings.
@@ -46,27 +44,20 @@ def plan(
         max_steps: Step limit of an episode.
         outcomes: What the groups before have achieved; samplers other than the uniform one look at it.
     """
-    groups = []
-    for group, state in enumerate(_states(settings, task, iteration, outcomes)):
-        number = iteration * settings.groups + group
-        seeds = sampling.rollout_seeds(settings.seed, number, settings.group_size)
-        parts = min(worker_count(settings), len(seeds))
-        units = [
-            Unit(
-                suite=settings.suite,
-                task=task,
-                init_states=(state,),
-                env_seed=0,
-                seeds=tuple(seeds[part::parts]),
-                temperature=settings.temperature,
-                execute=settings.execute,
-                max_steps=max_steps,
-                group=group if settings.stop == "synchronised" else None,
-            )
-            for part in range(parts)
-        ]
-        groups.append(units)
-    return groups
+    return [
+        Unit(
+            suite=settings.suite,
+            task=task,
+            init_states=(state,),
+            env_seed=0,
+            seeds=sampling.rollout_seeds(settings.seed, iteration * settings.groups + group, settings.group_size),
+            temperature=settings.temperature,
+            execute=settings.execute,
+            max_steps=max_steps,
+            group=group if settings.stop == "synchronised" else None,
+        )
+        for group, state in enumerate(_states(settings, task, iteration, outcomes))
+    ]
 
 
 def _states(settings: TrainSettings, task: int, iteration: int, outcomes: Sequence[Outcome]) -> list[int]:
@@ -85,51 +76,21 @@ def _states(settings: TrainSettings, task: int, iteration: int, outcomes: Sequen
     return strategies.sampler(settings.sampler).choose(request)
 
 
-def collect(groups: Sequence[Sequence[Unit]], pool: WorkerPool, policy: Path, progress: Progress) -> list[RolloutGroup]:
-    """Plays one iteration's rollouts and puts the groups together; one that is not complete is dropped.
-
-    Raises:
-        WorkerError: No group is complete.
-    """
-    results = iter(pool.play([unit for units in groups for unit in units], policy, progress))
-    collected = []
-    for units in groups:
-        parts = [next(results) for _ in units]
-        trajectories = [trajectory for part in parts for trajectory in part.trajectories]
-        unit = units[0]
-        if len(trajectories) < sum(len(unit.seeds) for unit in units):
-            continue  # advantages of a part of a group would compare with too few
-        if unit.group is not None:
-            trajectories = synchronise(trajectories)
-        collected.append(
-            RolloutGroup(
-                unit.suite,
-                unit.task,
-                unit.start(0),
-                unit.env_seed,
-                same_start(parts),
-                trajectories,
-                sum(part.seconds for part in parts),
-            )
-        )
-    if not collected:
-        raise WorkerError(
-            "no group is complete, as rollouts had to be left out of each; the log names them and the reasons."
-        )
-    return collected
-
-
 def measure(
-    groups: Sequence[RolloutGroup], update: Update, rollout_seconds: float, update_seconds: float
+    collected: Sequence[Collected], update: Update, rollout_seconds: float, update_seconds: float
 ) -> dict[str, Any]:
-    """The row of ``metrics.jsonl`` of one iteration, but for its counters."""
+    """The row of ``metrics.jsonl`` of one iteration, but for its counters.
+
+    Rates and means are those of the rollouts from initial states.
+    """
+    groups = [one.first for one in collected]
     trajectories = [trajectory for group in groups for trajectory in group.trajectories]
-    steps = sum(trajectory.steps for trajectory in trajectories)
+    steps = sum(one.steps for one in collected)
     return {
         "success_rate": float(np.mean([t.success for t in trajectories])),
         "groups_solved": float(np.mean([any(t.success for t in group.trajectories) for group in groups])),
         "return_mean": float(np.mean([t.rewards.sum() for t in trajectories])),
-        "length_mean": steps / len(trajectories),
+        "length_mean": float(np.mean([t.steps for t in trajectories])),
         **{name: getattr(update, name) for name in update.__dataclass_fields__},
         "groups": len(groups),
         "episodes": len(trajectories),
@@ -160,12 +121,13 @@ def iterate(
     """Plays and learns once; returns the row of metrics. What was played is added to ``memory``."""
     memory = Memory() if memory is None else memory
     started, before = time.monotonic(), (pool.spent(), pool.lost, len(pool.quarantined))
-    groups = collect(plan(settings, task, iteration, step_limit(settings), memory.outcomes), pool, policy, progress)
+    units = plan(settings, task, iteration, step_limit(settings), memory.outcomes)
+    collected = collect(units, pool, policy, progress, settings.collector)
     played = time.monotonic()
     share = rate(settings, iteration)
-    chosen = prepare(settings, iteration, groups, memory)
+    chosen = prepare(settings, iteration, collected, memory)
     update = learner.update(chosen, share)
-    row = measure(groups, update, played - started, time.monotonic() - played)
+    row = measure(collected, update, played - started, time.monotonic() - played)
     after = (pool.spent(), pool.lost, len(pool.quarantined))
     return row | usefulness(chosen, before, after) | {"learning_rate": settings.learner.learning_rate * share}
 
@@ -182,31 +144,40 @@ def usefulness(chosen: Sequence[RolloutGroup], before: Accounts, after: Accounts
         before: The pool's accounts before the rollouts.
         after: And after them.
     """
-    fresh = [t for group in chosen for t in group.trajectories if t.source == "policy"]
+    # A rollout may be part of several groups.
+    fresh = {
+        id(chunk): int(steps)
+        for group in chosen
+        for trajectory in group.trajectories
+        if trajectory.source == "policy"
+        for chunk, steps in zip(trajectory.chunks, trajectory.executed, strict=True)
+    }
     simulated, inferred = after[0].simulated - before[0].simulated, after[0].inferred - before[0].inferred
     return {
-        "useful_steps": sum(t.steps for t in fresh) / max(simulated, 1),
-        "useful_observations": sum(len(t.executed) for t in fresh) / max(inferred, 1),
+        "useful_steps": sum(fresh.values()) / max(simulated, 1),
+        "useful_observations": len(fresh) / max(inferred, 1),
         "rollouts_lost": after[1] - before[1],
         "rollouts_left_out": after[2] - before[2],
     }
 
 
 def prepare(
-    settings: TrainSettings, iteration: int, groups: Sequence[RolloutGroup], memory: Memory
+    settings: TrainSettings, iteration: int, collected: Sequence[Collected], memory: Memory
 ) -> list[RolloutGroup]:
     """The groups to learn from: repaired, filtered, or with neither as they were played.
 
     Args:
         settings: The run's settings.
         iteration: Iterations that are done.
-        groups: What was played; it is added to the memory.
+        collected: What was played; it is added to the memory.
         memory: What was played before.
     """
     memory.outcomes += [
-        Outcome(g.init_state, sum(t.success for t in g.trajectories), len(g.trajectories)) for g in groups
+        Outcome(g.init_state, sum(t.success for t in g.trajectories), len(g.trajectories))
+        for g in (one.first for one in collected)
     ]
-    chosen = list(groups)
+    groups = [group for one in collected for group in one.groups]
+    chosen = groups
     if settings.replay == "success":
         rng = np.random.default_rng((settings.seed, iteration))
         chosen = [memory.successes.repair(group, rng) for group in groups]

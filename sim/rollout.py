@@ -59,6 +59,8 @@ class Unit(Strict, frozen=True):
     """Whether stage rewards are computed."""
     film: bool = False
     """Whether pictures of the first rollout come back, one for every second control step and the last one."""
+    marks: bool = False
+    """Whether the states between decisions come back, for other rollouts to start from."""
     group: int | None = None
     """Units with the same number stop together, at the first success of any of their rollouts; without a number
     each rollout runs to its own end."""
@@ -91,7 +93,9 @@ class Episode:
 
     snapshot: Snapshot
     machine: MachineState | None = None
-    """Where its stage machine stands, while it moves to another process."""
+    """Where its stage machine stands, while no machine is kept for it."""
+    origin: str = ""
+    """Hash of the state that it started from; empty until it has begun."""
     observations: list[Observation] = field(default_factory=list)
     chunks: list[ActionChunk] = field(default_factory=list)
     executed: list[int] = field(default_factory=list)
@@ -99,8 +103,15 @@ class Episode:
     terms: list[dict[str, float]] = field(default_factory=list)
     stages: list[int] = field(default_factory=list)
     frames: list[Image] = field(default_factory=list)
+    marks: list[Episode] = field(default_factory=list)
+    """The states before its decisions and at its end."""
     steps: int = 0
+    """Control steps since the initial state, also those before the state that it started from."""
     success: bool = False
+
+    def mark(self, machine: StageMachine | None) -> Episode:
+        """A rollout that would start from here."""
+        return Episode(self.snapshot, self.machine if machine is None else machine.state(), steps=self.steps)
 
 
 @dataclass(frozen=True)
@@ -133,6 +144,8 @@ class UnitResult:
     frames: list[Image]
     """Pictures of the first rollout, if it was filmed."""
     seconds: float
+    marks: list[list[Episode]] = field(default_factory=list)
+    """States of each rollout before its decisions and at its end, if they were wanted."""
 
 
 class StopSignal:
@@ -198,7 +211,7 @@ def play(
     limit = unit.max_steps or env.max_steps
     # Rollouts that stop together are compared over the same steps; others must not gain by failing slowly.
     horizon = limit if stop is None else None
-    episodes, machines, hashes = _begin(env, part, stages, horizon)
+    episodes, machines = _begin(env, part, stages, horizon)
     policy.reset(unit.seeds, [len(episodes[row].executed) if row in episodes else 0 for row in range(len(unit.seeds))])
     depth = WAVES if isinstance(policy, Asynchronous) else 1
     asked: deque[_Asked] = deque()
@@ -221,6 +234,8 @@ def play(
         wave = asked.popleft()
         for row, observation, chunk in zip(wave.rows, wave.observations, wave.answer(), strict=True):
             episode, filmed = episodes[row], unit.film and row == 0
+            if unit.marks:
+                episode.marks.append(episode.mark(machines.get(row)))
             count = min(unit.execute, limit - episode.steps)
             tally.simulated += _execute(env, episode, machines.get(row), chunk, count, filmed)
             if unit.keep:
@@ -229,9 +244,17 @@ def play(
             if episode.success and stop is not None:
                 stop.lower(episode.steps, row)
     frames = episodes[0].frames if 0 in episodes else []
-    trajectories = [_finish(episode) for episode in episodes.values()]
-    seconds = time.monotonic() - started
-    return UnitResult(unit, tuple(episodes), tuple(hashes[row] for row in episodes), trajectories, frames, seconds)
+    ended = episodes.values()
+    marks = [[*e.marks, e.mark(machines.get(row))] for row, e in episodes.items()] if unit.marks else []
+    return UnitResult(
+        unit,
+        tuple(episodes),
+        tuple(episode.origin for episode in ended),
+        [_finish(episode) for episode in ended],
+        frames,
+        time.monotonic() - started,
+        marks,
+    )
 
 
 def whole(unit: Unit) -> Part:
@@ -250,6 +273,7 @@ def join(unit: Unit, parts: Sequence[UnitResult]) -> UnitResult:
         [part.trajectories[place] for part, place in ordered],
         [frame for part in parts for frame in part.frames],
         sum(part.seconds for part in parts),
+        [part.marks[place] for part, place in ordered] if unit.marks else [],
     )
 
 
@@ -299,20 +323,24 @@ def same_start(results: Sequence[UnitResult]) -> str:
 
 def _begin(
     env: LiberoEnv, part: Part, stages: StageFile | None, horizon: int | None
-) -> tuple[dict[int, Episode], dict[int, StageMachine], dict[int, str]]:
-    """Episodes, stage machines and hashes of the starts, by row."""
+) -> tuple[dict[int, Episode], dict[int, StageMachine]]:
+    """Episodes and stage machines, by row."""
     episodes: dict[int, Episode] = {}
     machines: dict[int, StageMachine] = {}
-    hashes: dict[int, str] = {}
     for place, row in enumerate(part.rows):
-        env.reset(part.unit.start(row), part.unit.env_seed)
-        hashes[row] = env.state_hash()
-        episode = episodes[row] = part.begun[place] if part.begun else Episode(env.snapshot())
+        if part.begun:
+            episode = part.begun[place]
+            env.restore(episode.snapshot)
+        else:
+            env.reset(part.unit.start(row), part.unit.env_seed)
+            episode = Episode(env.snapshot())
+            if part.unit.film and row == 0:
+                episode.frames.append(env.film())
+        episode.origin = episode.origin or env.state_hash()
+        episodes[row] = episode
         if stages is not None:
             machines[row] = _machine(env, StageMachine(stages, horizon), episode)
-        if part.unit.film and row == 0 and not part.begun:
-            episode.frames.append(env.film())
-    return episodes, machines, hashes
+    return episodes, machines
 
 
 @dataclass(frozen=True)

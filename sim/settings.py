@@ -56,6 +56,8 @@ class TrainSettings(Strict, frozen=True):
     """Step limit of an episode; the suite's own if not given."""
     sampler: str = "uniform"
     """Which initial states come next: `uniform`, `step`, `accuracy`, `information`."""
+    collector: str = "flat"
+    """Which rollouts a group consists of: `flat`, or from later states `restart`, `branching`, `tree`."""
     replay: Literal["none", "success"] = "none"
     """`success` puts a stored success into groups that fail entirely."""
     group_filter: Literal["none", "accuracy"] = "none"
@@ -110,6 +112,12 @@ def check(settings: TrainSettings) -> None:
         SettingsError: An initial state does not exist, or a held-out one is also trained on.
     """
     strategies.sampler(settings.sampler)
+    strategies.collector(settings.collector)
+    if settings.collector != "flat" and settings.replay != "none":
+        raise SettingsError(
+            f"--replay {settings.replay} needs --collector flat: a stored success starts at an initial state, the "
+            f"rollouts of --collector {settings.collector} at others. Drop one of the two."
+        )
     estimate.check(settings.learner)
     task = resolve_task(settings.suite, settings.task)
     load_stages(settings.suite, task_names(settings.suite)[task])

@@ -76,6 +76,7 @@ class WorkerPool:
     """A few processes that each hold an environment and a copy of the policy.
 
     Attributes:
+        size: Number of processes.
         quarantined: Rollouts that were left out so far, because they were lost whenever they were tried.
         lost: Rollouts that were lost so far, and played again or left out.
 
@@ -91,7 +92,7 @@ class WorkerPool:
             workers: How many; one for each core is best.
             settings: What each of them does.
         """
-        self._size, self._settings = workers, settings
+        self.size, self._settings = workers, settings
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["sim.preload"])
         self._stops = self._context.RawArray("i", SLOTS)
@@ -103,7 +104,7 @@ class WorkerPool:
 
     def play(
         self,
-        units: Sequence[Unit],
+        work: Sequence[Unit | Part],
         policy: Path,
         progress: Callable[[UnitResult], None] = lambda result: None,
         cancelled: Callable[[], bool] = lambda: False,
@@ -111,7 +112,7 @@ class WorkerPool:
         """Plays all units and returns their results in the same order.
 
         Args:
-            units: What to play; those with the same ``group`` stop together.
+            work: What to play, from initial states or from others; units with the same ``group`` stop together.
             policy: Checkpoint folder; its name must change when its content does.
             progress: Called with the result of each unit, or part of one, as it comes in.
             cancelled: Asked about once a second whether to give up.
@@ -123,7 +124,7 @@ class WorkerPool:
             WorkerError: More rollouts than ``quarantine`` allows were lost more often than ``retries`` allows.
             TgrpoError: What a worker raised on purpose, for example an unknown task.
         """
-        jobs = _jobs(units, policy)
+        jobs = _jobs(work, policy)
         for slot in {slot for job in jobs for slot in job.together or ()}:
             self._stops[slot] = StopSignal.NEVER
         try:
@@ -217,7 +218,7 @@ class WorkerPool:
         self.close()
 
     def _fill(self) -> None:
-        while len(self._workers) < self._size:
+        while len(self._workers) < self.size:
             ours, theirs = self._context.Pipe()
             pulse = self._context.RawValue(Pulse, time.monotonic() + SILENT)
             process = self._context.Process(target=serve, args=(theirs, self._settings.mode, self._stops, pulse))
@@ -267,18 +268,19 @@ class WorkerPool:
         self._past.inferred += worker.pulse.inferred
 
 
-def _jobs(units: Sequence[Unit], policy: Path) -> list[Job]:
-    firsts = [0, *itertools.accumulate(len(unit.seeds) for unit in units)]
+def _jobs(work: Sequence[Unit | Part], policy: Path) -> list[Job]:
+    parts = [one if isinstance(one, Part) else whole(one) for one in work]
+    firsts = [0, *itertools.accumulate(len(part.unit.seeds) for part in parts)]
     members: dict[int, list[int]] = {}
-    for unit, first in zip(units, firsts, strict=False):
-        if unit.group is not None:
-            members.setdefault(unit.group, []).extend(range(first, first + len(unit.seeds)))
+    for part, first in zip(parts, firsts, strict=False):
+        if part.unit.group is not None:
+            members.setdefault(part.unit.group, []).extend(range(first, first + len(part.unit.seeds)))
     if members and firsts[-1] > SLOTS:
         raise SettingsError(f"{firsts[-1]} rollouts in one batch; at most {SLOTS} may stop together. Use fewer groups.")
     groups = {group: tuple(slots) for group, slots in members.items()}
     return [
-        Job(whole(unit), str(policy), first, None if unit.group is None else groups[unit.group])
-        for unit, first in zip(units, firsts, strict=False)
+        Job(part, str(policy), first, None if part.unit.group is None else groups[part.unit.group])
+        for part, first in zip(parts, firsts, strict=False)
     ]
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, cut, join, play, same_start, synchronise, whole
+from tgrpo.algo.collectors import branching
 from tgrpo.errors import SimulationError
 from tgrpo.policies.simple import RandomPolicy, ReplayPolicy
 from tgrpo.rewards import load_stages
@@ -178,6 +179,21 @@ def test_rollouts_that_move_to_another_process_continue_as_they_would_have(blind
     same(joined.trajectories, stayed.trajectories)
     assert len(joined.frames) == len(stayed.frames) == (21 if film else 0)
     assert all(np.array_equal(a, b) for a, b in zip(joined.frames, stayed.frames, strict=True))
+
+
+def test_a_rollout_from_the_middle_of_another_continues_as_that_one_did(blind_env, recording, stages):
+    """From the state before its sixth decision with the same actions: same rewards, same stages, same success."""
+    line = play(blind_env, Delayed(recording), unit(marks=True), stages=stages)
+    [main], [marks] = line.trajectories, line.marks
+    assert [mark.steps for mark in marks] == [0, *np.cumsum(main.executed)]
+    start = pickle.loads(pickle.dumps(marks[5]))
+    again = Part(unit(seeds=(-40,)), (0,), (start.mark(None),))
+    result = play(blind_env, Delayed(recording), again, stages=stages)
+    same(result.trajectories, [branching.tail(main, 5)])
+    assert result.trajectories[0].success
+    blind_env.restore(marks[5].snapshot)
+    assert result.state_hashes == (blind_env.state_hash(),) != line.state_hashes
+    assert not play(blind_env, Delayed(recording), unit(max_steps=9)).marks
 
 
 def test_a_success_of_a_rollout_that_moved_is_reported_under_its_own_place(blind_env, recording, stages):

@@ -29,3 +29,16 @@ def init_state(init_states: Sequence[int], seed: int, group: int) -> int:
 def rollout_seeds(seed: int, group: int, size: int) -> tuple[int, ...]:
     """Sampling seeds of the ``size`` rollouts of the ``group``-th group of a run."""
     return tuple(int(number) for number in np.random.SeedSequence((seed, group)).generate_state(size))
+
+
+def fan_seeds(seeds: Sequence[int], fan: int, size: int) -> tuple[int, ...]:
+    """Sampling seeds of the ``size`` rollouts of the ``fan``-th fan that a collector wants for a group, counted from 0.
+
+    Args:
+        seeds: Those of the group, see :func:`rollout_seeds`; the first fan has the first of them.
+        fan: Number of fans before this one.
+        size: Rollouts.
+    """
+    if fan == 0:
+        return tuple(seeds[:size])
+    return tuple(int(number) for number in np.random.SeedSequence((*seeds, fan)).generate_state(size))

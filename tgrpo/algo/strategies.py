@@ -12,11 +12,12 @@ from typing import Literal, Protocol, TypeAlias, cast
 
 from torch import Tensor
 
+from tgrpo.algo.collectors import Collection
 from tgrpo.algo.samplers import Request
 from tgrpo.algo.signals import Options, Signals
 from tgrpo.errors import UnknownNameError
 
-Kind: TypeAlias = Literal["baselines", "scalarisers", "samplers"]
+Kind: TypeAlias = Literal["baselines", "scalarisers", "samplers", "collectors"]
 
 
 class Baseline(Protocol):
@@ -40,6 +41,14 @@ class Sampler(Protocol):
 
     def choose(self, request: Request) -> list[int]:
         """The initial state of each of the next ``request.count`` groups."""
+        ...
+
+
+class Collector(Protocol):
+    """A module of :mod:`tgrpo.algo.collectors`."""
+
+    def collect(self, size: int) -> Collection:
+        """Plans the rollouts of a group of the given size."""
         ...
 
 
@@ -74,6 +83,15 @@ def sampler(name: str) -> Sampler:
         UnknownNameError: There is none of this name.
     """
     return cast("Sampler", _find("samplers", name))
+
+
+def collector(name: str) -> Collector:
+    """Finds a collector of rollouts.
+
+    Raises:
+        UnknownNameError: There is none of this name.
+    """
+    return cast("Collector", _find("collectors", name))
 
 
 def _find(kind: Kind, name: str) -> ModuleType:

@@ -8,6 +8,7 @@ Shapes: ``L`` branch points, ``W`` alternatives at each, the first of which is t
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +16,12 @@ import torch
 from torch import Tensor
 
 from tgrpo.algo.advantages import standardised
+from tgrpo.algo.collectors import Collection, Fan
 from tgrpo.errors import SettingsError
-from tgrpo.types import FloatArray
+from tgrpo.types import FloatArray, Trajectory
+
+POINTS = 4
+"""Branch points along a main line that :func:`collect` wants."""
 
 
 class Branch(NamedTuple):
@@ -76,3 +81,33 @@ def run_value(rewards: FloatArray) -> float:
         rewards: Reward of each alternative ``(L, W)``, the main line first.
     """
     return float(np.max(rewards[:, 0]))
+
+
+def tail(trajectory: Trajectory, decision: int) -> Trajectory:
+    """A rollout from a decision on."""
+    steps = int(trajectory.executed[:decision].sum())
+    return replace(
+        trajectory,
+        observations=trajectory.observations[decision:],
+        chunks=trajectory.chunks[decision:],
+        executed=trajectory.executed[decision:],
+        rewards=trajectory.rewards[steps:],
+        terms={name: values[steps:] for name, values in trajectory.terms.items()},
+        stages=trajectory.stages[steps:],
+    )
+
+
+def collect(size: int) -> Collection:
+    """A main line and, at up to :data:`POINTS` of its decisions, a group of its rest and ``size - 1`` alternatives.
+
+    Alternatives run to the end of the episode, so that all rewards of a group cover the same time.
+    """
+    (line,) = yield [Fan(1, marks=True)]
+    main = line.group.trajectories[0]
+    decisions = len(main.executed)
+    branches = plan(decisions, size - 1, every=-(-decisions // POINTS))
+    played = yield [Fan(branch.alternatives, line.marks[0][branch.decision]) for branch in branches]
+    return [
+        replace(others.group, trajectories=[tail(main, branch.decision), *others.group.trajectories])
+        for branch, others in zip(branches, played, strict=True)
+    ]

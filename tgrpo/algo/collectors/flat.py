@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from tgrpo.algo.collectors import Collection, Fan
 
-def starts(count: int) -> list[int]:
-    """Decision of the main line that each of ``count`` rollouts starts at: 0 for all."""
-    return [0] * count
+
+def collect(size: int) -> Collection:
+    """One group of ``size`` rollouts."""
+    (played,) = yield [Fan(size)]
+    return [played.group]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tgrpo.algo.collectors import Collection, Fan
 from tgrpo.types import Trajectory
 
 
@@ -47,3 +48,13 @@ def plan(drafts: Sequence[Trajectory]) -> Restart | None:
         return None
     best = best_draft([float(draft.rewards.sum()) for draft in drafts])
     return Restart(best, last_boundary(drafts[best]))
+
+
+def collect(size: int) -> Collection:
+    """A group of ``size`` drafts; if they all fail, a group from where the best of them got to instead."""
+    (drafts,) = yield [Fan(size, marks=True)]
+    where = plan(drafts.group.trajectories)
+    if where is None or where.decision == 0:
+        return [drafts.group]
+    (again,) = yield [Fan(size, drafts.marks[where.draft][where.decision])]
+    return [again.group]

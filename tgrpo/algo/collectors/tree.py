@@ -8,8 +8,8 @@ costs about three times the simulator's steps of a flat group and estimates adva
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -17,6 +17,11 @@ import torch
 from torch import Tensor
 
 from tgrpo.algo.advantages import standardised
+from tgrpo.algo.collectors import Collection, Fan, Mark
+from tgrpo.types import RolloutGroup, Trajectory
+
+WIDTH = 4
+"""Alternatives that :func:`collect` samples at a node."""
 
 State = TypeVar("State")
 
@@ -82,9 +87,14 @@ def grow(
     for _ in range(iterations):
         leaf = select(root, exploration)
         if leaf.visits or leaf is root:
-            leaf.children = [Node(state, leaf) for state in expand(leaf.state)]
-            leaf = leaf.children[0] if leaf.children else leaf
+            leaf = open_up(leaf, expand(leaf.state))
         back_up(leaf, simulate(leaf.state))
+
+
+def open_up(leaf: Node[State], states: Sequence[State]) -> Node[State]:
+    """Gives a node children; returns the first, or the node itself at the end of an episode."""
+    leaf.children = [Node(state, leaf) for state in states]
+    return leaf.children[0] if leaf.children else leaf
 
 
 def sibling_advantages(values: list[float]) -> Tensor:
@@ -100,3 +110,64 @@ def best_path(root: Node[State]) -> list[State]:
         node = node.children[int(np.argmax([child.value if child.visits else -math.inf for child in node.children]))]
         path.append(node.state)
     return path
+
+
+@dataclass(frozen=True, eq=False)
+class Taken:
+    """A decision of the policy, as a state of the tree."""
+
+    mark: Mark | None = None
+    """Where the simulator stood after it; nothing at the root."""
+    rollout: Trajectory | None = None
+    """The decision alone; nothing at the root."""
+    siblings: RolloutGroup | None = None
+    """The group that it was sampled in."""
+
+    @property
+    def over(self) -> bool:
+        """Whether the episode ended with it."""
+        return self.rollout is not None and (self.rollout.success or not len(self.rollout.executed))
+
+
+def result(rollout: Trajectory) -> float:
+    """1 for a success; ``s / (s + 1)`` for a failure that got to stage ``s``."""
+    highest = float(rollout.stages.max()) if len(rollout.stages) else 0.0
+    return 1.0 if rollout.success else highest / (highest + 1.0)
+
+
+def collect(size: int) -> Collection:
+    """A search of ``size`` rollouts; the visited alternatives at each node are a group of single decisions.
+
+    A decision is paid with the mean result of the rollouts through it, at its last control step.
+    """
+    root = Node(Taken())
+    (line,) = yield [Fan(1)]
+    back_up(root, result(line.group.trajectories[0]))
+    for _ in range(size - 1):
+        leaf = select(root)
+        if leaf.visits and not leaf.state.over:
+            (sampled,) = yield [Fan(WIDTH, leaf.state.mark, decisions=1, marks=True)]
+            steps = zip(sampled.group.trajectories, sampled.marks, strict=True)
+            leaf = open_up(leaf, [Taken(marks[-1], rollout, sampled.group) for rollout, marks in steps])
+        reached = leaf.state.rollout
+        if not leaf.state.over:
+            (played,) = yield [Fan(1, leaf.state.mark)]
+            reached = played.group.trajectories[0]
+        back_up(leaf, result(reached) if reached is not None else 0.0)
+    return list(_groups(root))
+
+
+def _groups(node: Node[Taken]) -> Iterator[RolloutGroup]:
+    """The siblings below a node that were visited, where they are more than one."""
+    seen = [child for child in node.children if child.visits]
+    if len(seen) > 1 and seen[0].state.siblings is not None:
+        paid = [_paid(child.state.rollout, child.value) for child in seen if child.state.rollout is not None]
+        yield replace(seen[0].state.siblings, trajectories=paid)
+    for child in seen:
+        yield from _groups(child)
+
+
+def _paid(rollout: Trajectory, value: float) -> Trajectory:
+    rewards = np.zeros(len(rollout.rewards))
+    rewards[-1:] = value
+    return replace(rollout, rewards=rewards, terms={"value": rewards})
