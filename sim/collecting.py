@@ -9,10 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from sim.rollout import Episode, Part, Unit, UnitResult, same_start, synchronise, whole
+from sim.rollout import Episode, Part, Unit, UnitResult, same_start, whole
 from sim.vector import WorkerPool
 from tgrpo.algo import sampling, strategies
 from tgrpo.algo.collectors import Collection, Fan, Played
+from tgrpo.algo.cutting import synchronise
 from tgrpo.errors import WorkerError
 from tgrpo.types import RolloutGroup, Trajectory
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated, Literal, Protocol
 
@@ -275,34 +275,6 @@ def join(unit: Unit, parts: Sequence[UnitResult]) -> UnitResult:
         sum(part.seconds for part in parts),
         [part.marks[place] for part, place in ordered] if unit.marks else [],
     )
-
-
-def cut(trajectory: Trajectory, steps: int) -> Trajectory:
-    """The first ``steps`` control steps of a trajectory; a success later than that is gone."""
-    if trajectory.steps <= steps:
-        return trajectory
-    ends = np.cumsum(trajectory.executed)
-    decisions = int(np.searchsorted(ends, steps)) + 1
-    executed = trajectory.executed[:decisions].copy()
-    executed[-1] -= int(ends[decisions - 1]) - steps
-    return replace(
-        trajectory,
-        observations=trajectory.observations[:decisions],
-        chunks=trajectory.chunks[:decisions],
-        executed=executed,
-        rewards=trajectory.rewards[:steps],
-        terms={name: values[:steps] for name, values in trajectory.terms.items()},
-        stages=trajectory.stages[:steps],
-        success=False,
-    )
-
-
-def synchronise(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """Stops the trajectories of a group together, at the first success of any of them."""
-    successes = [trajectory.steps for trajectory in trajectories if trajectory.success]
-    if not successes:
-        return list(trajectories)
-    return [cut(trajectory, min(successes)) for trajectory in trajectories]
 
 
 def same_start(results: Sequence[UnitResult]) -> str:

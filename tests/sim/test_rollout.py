@@ -5,12 +5,11 @@ import pickle
 import numpy as np
 import pytest
 
-from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, cut, join, play, same_start, synchronise, whole
-from tgrpo.algo.collectors import branching
+from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, join, play, same_start, whole
+from tgrpo.algo.cutting import synchronise, tail
 from tgrpo.errors import SimulationError
 from tgrpo.policies.simple import RandomPolicy, ReplayPolicy
 from tgrpo.rewards import load_stages
-from tgrpo.types import ActionChunk, Trajectory
 
 SOLVED = 106
 """Steps of the recording, at the last of which the task is complete: the second action of its 14th chunk."""
@@ -189,7 +188,7 @@ def test_a_rollout_from_the_middle_of_another_continues_as_that_one_did(blind_en
     start = pickle.loads(pickle.dumps(marks[5]))
     again = Part(unit(seeds=(-40,)), (0,), (start.mark(None),))
     result = play(blind_env, Delayed(recording), again, stages=stages)
-    same(result.trajectories, [branching.tail(main, 5)])
+    same(result.trajectories, [tail(main, 5)])
     assert result.trajectories[0].success
     blind_env.restore(marks[5].snapshot)
     assert result.state_hashes == (blind_env.state_hash(),) != line.state_hashes
@@ -219,48 +218,6 @@ def test_a_part_without_some_of_its_rollouts(blind_env):
     assert (left.rows, left.begun[0].steps) == ((3,), 8)
     assert left.begun[0] is part.begun[1]
     assert whole(unit(seeds=(0, 1, 2))).without([0, 2]) == Part(unit(seeds=(0, 1, 2)), (1,))
-
-
-def trajectory(executed, success=False):
-    steps = sum(executed)
-    return Trajectory(
-        observations=[None] * len(executed),
-        chunks=[ActionChunk(np.zeros((8, 7), np.float32)) for _ in executed],
-        executed=np.array(executed),
-        rewards=np.arange(steps, dtype=float),
-        terms={"level": np.arange(steps, dtype=float)},
-        stages=np.arange(steps),
-        success=success,
-    )
-
-
-@pytest.mark.parametrize(
-    ("steps", "executed"), [(1, [1]), (7, [7]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (19, [8, 8, 3])]
-)
-def test_cut_by_hand(steps, executed):
-    original = trajectory([8, 8, 8], success=True)
-    short = cut(original, steps)
-    assert short.executed.tolist() == executed
-    assert short.rewards.tolist() == short.terms["level"].tolist() == short.stages.tolist() == list(range(steps))
-    assert len(short.observations) == len(short.chunks) == len(executed)
-    assert not short.success
-    assert original.executed.tolist() == [8, 8, 8]
-
-
-def test_nothing_is_cut_from_a_trajectory_that_is_short_enough():
-    original = trajectory([8, 2], success=True)
-    assert cut(original, 10) is original
-
-
-def test_a_group_without_success_is_left_alone():
-    group = [trajectory([8, 8]), trajectory([8, 8])]
-    assert synchronise(group) == group
-
-
-def test_two_successes_at_the_same_step_both_count():
-    group = synchronise([trajectory([8, 2], True), trajectory([8, 8], True), trajectory([8, 2], True)])
-    assert [t.success for t in group] == [True, False, True]
-    assert [t.steps for t in group] == [10, 10, 10]
 
 
 def test_different_starts_are_refused():

@@ -13,9 +13,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from sim.rollout import Part, StopSignal, Unit, play, synchronise
+from sim.rollout import Part, StopSignal, Unit, play
 from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
 from sim.worker import Crash, SharedStop, answer
+from tgrpo.algo.cutting import synchronise
 from tgrpo.errors import CheckpointError, SettingsError, SimulationError, UnknownNameError, WorkerError
 from tgrpo.policies import load
 from tgrpo.rewards import load_stages

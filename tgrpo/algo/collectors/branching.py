@@ -17,8 +17,9 @@ from torch import Tensor
 
 from tgrpo.algo.advantages import standardised
 from tgrpo.algo.collectors import Collection, Fan
+from tgrpo.algo.cutting import tail
 from tgrpo.errors import SettingsError
-from tgrpo.types import FloatArray, Trajectory
+from tgrpo.types import FloatArray
 
 POINTS = 4
 """Branch points along a main line that :func:`collect` wants."""
@@ -81,20 +82,6 @@ def run_value(rewards: FloatArray) -> float:
         rewards: Reward of each alternative ``(L, W)``, the main line first.
     """
     return float(np.max(rewards[:, 0]))
-
-
-def tail(trajectory: Trajectory, decision: int) -> Trajectory:
-    """A rollout from a decision on."""
-    steps = int(trajectory.executed[:decision].sum())
-    return replace(
-        trajectory,
-        observations=trajectory.observations[decision:],
-        chunks=trajectory.chunks[decision:],
-        executed=trajectory.executed[decision:],
-        rewards=trajectory.rewards[steps:],
-        terms={name: values[steps:] for name, values in trajectory.terms.items()},
-        stages=trajectory.stages[steps:],
-    )
 
 
 def collect(size: int) -> Collection:

@@ -1,0 +1,61 @@
+"""Parts of trajectories, by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tgrpo.algo.cutting import cut, synchronise, tail
+from tgrpo.types import ActionChunk, Trajectory
+
+
+def trajectory(executed, success=False):
+    steps = sum(executed)
+    return Trajectory(
+        observations=[None] * len(executed),
+        chunks=[ActionChunk(np.zeros((8, 7), np.float32)) for _ in executed],
+        executed=np.array(executed),
+        rewards=np.arange(steps, dtype=float),
+        terms={"level": np.arange(steps, dtype=float)},
+        stages=np.arange(steps),
+        success=success,
+    )
+
+
+@pytest.mark.parametrize(
+    ("steps", "executed"), [(1, [1]), (7, [7]), (8, [8]), (9, [8, 1]), (16, [8, 8]), (19, [8, 8, 3])]
+)
+def test_cut_by_hand(steps, executed):
+    original = trajectory([8, 8, 8], success=True)
+    short = cut(original, steps)
+    assert short.executed.tolist() == executed
+    assert short.rewards.tolist() == short.terms["level"].tolist() == short.stages.tolist() == list(range(steps))
+    assert len(short.observations) == len(short.chunks) == len(executed)
+    assert not short.success
+    assert original.executed.tolist() == [8, 8, 8]
+
+
+def test_nothing_is_cut_from_a_trajectory_that_is_short_enough():
+    original = trajectory([8, 2], success=True)
+    assert cut(original, 10) is original
+
+
+def test_a_group_without_success_is_left_alone():
+    group = [trajectory([8, 8]), trajectory([8, 8])]
+    assert synchronise(group) == group
+
+
+def test_two_successes_at_the_same_step_both_count():
+    group = synchronise([trajectory([8, 2], True), trajectory([8, 8], True), trajectory([8, 2], True)])
+    assert [t.success for t in group] == [True, False, True]
+    assert [t.steps for t in group] == [10, 10, 10]
+
+
+@pytest.mark.parametrize(("decision", "executed", "first"), [(0, [8, 8, 3], 0), (1, [8, 3], 8), (2, [3], 16)])
+def test_tails_by_hand(decision, executed, first):
+    original = trajectory([8, 8, 3], success=True)
+    rest = tail(original, decision)
+    assert rest.executed.tolist() == executed
+    assert rest.rewards.tolist() == rest.terms["level"].tolist() == rest.stages.tolist() == list(range(first, 19))
+    assert rest.chunks == original.chunks[decision:]
+    assert rest.success

@@ -1,0 +1,52 @@
+"""Parts of trajectories: up to a control step, or from a decision on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tgrpo.types import Trajectory
+
+
+def cut(trajectory: Trajectory, steps: int) -> Trajectory:
+    """The first ``steps`` control steps of a trajectory; a success later than that is gone."""
+    if trajectory.steps <= steps:
+        return trajectory
+    ends = np.cumsum(trajectory.executed)
+    decisions = int(np.searchsorted(ends, steps)) + 1
+    executed = trajectory.executed[:decisions].copy()
+    executed[-1] -= int(ends[decisions - 1]) - steps
+    return replace(
+        trajectory,
+        observations=trajectory.observations[:decisions],
+        chunks=trajectory.chunks[:decisions],
+        executed=executed,
+        rewards=trajectory.rewards[:steps],
+        terms={name: values[:steps] for name, values in trajectory.terms.items()},
+        stages=trajectory.stages[:steps],
+        success=False,
+    )
+
+
+def synchronise(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """Stops the trajectories of a group together, at the first success of any of them."""
+    successes = [trajectory.steps for trajectory in trajectories if trajectory.success]
+    if not successes:
+        return list(trajectories)
+    return [cut(trajectory, min(successes)) for trajectory in trajectories]
+
+
+def tail(trajectory: Trajectory, decision: int) -> Trajectory:
+    """A rollout from a decision on."""
+    steps = int(trajectory.executed[:decision].sum())
+    return replace(
+        trajectory,
+        observations=trajectory.observations[decision:],
+        chunks=trajectory.chunks[decision:],
+        executed=trajectory.executed[decision:],
+        rewards=trajectory.rewards[steps:],
+        terms={name: values[steps:] for name, values in trajectory.terms.items()},
+        stages=trajectory.stages[steps:],
+    )
