@@ -22,7 +22,14 @@ class Bar:
         ...     pool.play(units, policy, bar.episode)
     """
 
-    def __init__(self, console: Console, what: str, total: int) -> None:
+    def __init__(self, console: Console, what: str, total: int | None) -> None:
+        """Shows nothing yet.
+
+        Args:
+            console: Where to print.
+            what: Is counted.
+            total: Episodes in all; None if nobody knows yet.
+        """
         self._console, self._what, self._total = console, what, total
         self._episodes = self._successes = self._steps = 0
         self._started = self._spoke = time.monotonic()
@@ -50,8 +57,11 @@ class Bar:
         now = time.monotonic()
         if not self._console.is_terminal and now - self._spoke > LINE_EVERY:
             self._spoke = now
-            left = (now - self._started) / self._episodes * (self._total - self._episodes)
-            self._console.print(f"{self._what}: {self._episodes}/{self._total}, {rates}, {left:.0f} s left")
+            done, left = f"{self._episodes}", ""
+            if self._total is not None:
+                seconds = (now - self._started) / self._episodes * (self._total - self._episodes)
+                done, left = f"{done}/{self._total}", f", {seconds:.0f} s left"
+            self._console.print(f"{self._what}: {done}, {rates}{left}")
 
     def __enter__(self) -> Bar:
         """Shows the bar."""

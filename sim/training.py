@@ -145,7 +145,9 @@ class Training:
         self._status("training")
         started = time.monotonic()
         what = f"iteration {self.iteration + 1}/{settings.iterations}"
-        with Bar(self.console, what, settings.groups * settings.group_size) as bar:
+        # Other collectors decide on the way how many rollouts they want.
+        total = settings.groups * settings.group_size if settings.collector == "flat" else None
+        with Bar(self.console, what, total) as bar:
             row = loop.iterate(
                 settings,
                 self.task,
