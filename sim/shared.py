@@ -6,11 +6,14 @@ their observations together into batches. Adapters change in place between two i
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from types import TracebackType
 
+from tgrpo.learner import Learner
 from tgrpo.policies.served import ServedSettings, write
 from tgrpo.policies.trainable import Trainable
+from tgrpo.record import files
 from tgrpo.serving.core import Core
 from tgrpo.serving.model import UNSCALED, ServedModel
 from tgrpo.serving.server import Server
@@ -61,3 +64,22 @@ class SharedPolicy:
 
     def _model(self, version: str) -> ServedModel:
         return ServedModel(self._policy, "training", version, str(getattr(self._policy, "normalisation", UNSCALED)))
+
+
+def acting(folder: Path, learner: Learner, shared: SharedPolicy | None) -> Path:
+    """The policy in training as workers load it; its folder is written unless it is there.
+
+    Args:
+        folder: Named by the version of the weights; folders beside it are older versions and are removed.
+        learner: Has the policy in training.
+        shared: Serves it, if it is too large to copy.
+    """
+    if not folder.exists():
+        shutil.rmtree(folder.parent, ignore_errors=True)
+        with files.disk_guard(folder):
+            folder.mkdir(parents=True)
+            if shared is None:
+                learner.export(folder)
+            else:
+                shared.publish(folder, folder.name)
+    return folder

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -12,12 +11,13 @@ import msgspec
 import tyro
 from rich.console import Console
 
-from sim import dry_run
+from sim import dry_run, ranks
 from sim.control import Control
+from sim.ranks import START
 from sim.settings import PRESETS, TrainSettings, check, worker_count
-from sim.training import START, Training
+from sim.training import Training
 from tgrpo.errors import SettingsError, UnknownNameError
-from tgrpo.policies import kind_of, shipped
+from tgrpo.policies import kind_of, sharding, shipped
 from tgrpo.policies.trainable import Trainable, load_trainable
 from tgrpo.record import files, provenance
 from tgrpo.record.run_folder import RunFolder
@@ -73,13 +73,17 @@ def parse(argv: list[str]) -> TrainCommand:
 
 def main(argv: list[str]) -> int:
     """``tgrpo train``."""
+    with ranks.group():
+        return ranks.follow() if sharding.rank() else _lead(argv)
+
+
+def _lead(argv: list[str]) -> int:
+    """The command in the process that decides."""
     console, control, command = Console(), Control(), parse(argv)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise SettingsError(
-            "tgrpo train is one process: start it without torchrun. tgrpo.learner.Learner alone runs under torchrun."
-        )
     if command.resume and command.run_dir is None:
         raise SettingsError("--resume needs --run-dir: the folder of the run to continue.")
+    if command.dry_run and sharding.world() > 1:
+        raise SettingsError("--dry-run rehearses one process: start it without torchrun.")
     if command.dry_run:
         settings = command.settings()
         dry_run.show(dry_run.rehearse(startable(settings), settings), settings, console)

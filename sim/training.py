@@ -14,26 +14,26 @@ from typing import Any, Literal
 import torch
 from rich.console import Console
 
-from sim import film, loop
+from sim import film, loop, ranks
 from sim.console import Bar
 from sim.control import Control
 from sim.evaluate import outcomes, side_by_side
 from sim.libero import resolve_task, task_names
+from sim.ranks import START
 from sim.rollout import Unit, UnitResult
-from sim.settings import TrainSettings, state_range, step_limit, worker_count
-from sim.shared import SharedPolicy
+from sim.settings import TrainSettings, state_range, step_limit
+from sim.shared import SharedPolicy, acting
 from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
 from tgrpo.algo.samplers import Outcome
 from tgrpo.errors import CheckpointError
 from tgrpo.learner import Learner
+from tgrpo.policies import sharding
 from tgrpo.policies.trainable import load_trainable
-from tgrpo.record import eval_result, files, provenance, report, stats
+from tgrpo.record import eval_result, provenance, report, stats
 from tgrpo.record.metrics import MetricsWriter
 from tgrpo.record.run_folder import RunFolder, State
 from tgrpo.rewards import load_stages
 
-START = "start"
-"""Folder in the run folder that keeps the policy as it was before the training."""
 FILMED = 2
 """Evaluation episodes that become videos."""
 STOPPED = "stopped with a checkpoint; go on with --resume"
@@ -88,8 +88,10 @@ class Training:
                 if not self.learner.policy.merges:
                     self._shared = stack.enter_context(SharedPolicy(self.learner.policy, self.settings.group_size))
                 if pool is None:
-                    workers = WorkerPool(worker_count(self.settings), WorkerSettings(mode=self.settings.mode))
+                    workers = WorkerPool(ranks.worker_count(self.settings), WorkerSettings(mode=self.settings.mode))
                     pool = stack.enter_context(workers)
+                if sharding.world() > 1:
+                    pool = ranks.DividedPool(pool)
                 self._run(pool)
             return self._finish()
         except BaseException as error:
@@ -103,10 +105,14 @@ class Training:
         self._status("starting")
         settings = self.settings
         # An update runs while the workers wait, so it may have their cores.
-        torch.set_num_threads(worker_count(settings))
+        torch.set_num_threads(ranks.worker_count(settings))
         policy = load_trainable(self.run.path / START)
         policy.exploration = settings.exploration
-        self.learner = Learner(policy, settings.learner, temperature=settings.temperature, seed=settings.seed)
+        self.learner = (
+            ranks.learner(policy, settings, self.run.path)
+            if sharding.world() > 1
+            else Learner(policy, settings.learner, temperature=settings.temperature, seed=settings.seed)
+        )
         if self.run.checkpoints():
             folder = self.run.latest_checkpoint()
             state = self.learner.load_state(folder)
@@ -229,16 +235,7 @@ class Training:
 
     def _act(self) -> Path:
         """Folder of the policy as it is now, for the workers."""
-        folder = self._acting / f"{self.iteration:06d}"
-        if not folder.exists():
-            shutil.rmtree(self._acting, ignore_errors=True)
-            with files.disk_guard(folder):
-                folder.mkdir(parents=True)
-                if self._shared is None:
-                    self.learner.export(folder)
-                else:
-                    self._shared.publish(folder, folder.name)
-        return folder
+        return acting(self._acting / f"{self.iteration:06d}", self.learner, self._shared)
 
     def _checkpoint(self) -> None:
         if self._saved == self.iteration:

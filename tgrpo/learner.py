@@ -138,7 +138,9 @@ class Learner:
         policy: The policy in training; :meth:`export` saves it with what was trained.
     """
 
-    def __init__(self, policy: Trainable, settings: LearnerSettings, *, temperature: float, seed: int) -> None:
+    def __init__(
+        self, policy: Trainable, settings: LearnerSettings, *, temperature: float, seed: int, spread: bool = True
+    ) -> None:
         """Prepares training.
 
         Args:
@@ -146,6 +148,10 @@ class Learner:
             settings: How to train.
             temperature: At which the rollouts are sampled; ratios use the same.
             seed: Of the adapters' initial values and of the order of minibatches.
+            spread: Whether several processes spread a large base over them; then the policy cannot decide.
+
+        Raises:
+            SettingsError: There are several processes, and every weight is trained.
         """
         torch.manual_seed(seed)
         self.policy = policy
@@ -156,7 +162,7 @@ class Learner:
             policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, policy.lora_targets
         )
         if sharding.world() > 1:
-            self._spread()
+            self._divide(spread=spread)
         self._order = np.random.default_rng(seed)
         self._optimiser = torch.optim.AdamW(
             self._adapters.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -250,15 +256,15 @@ class Learner:
             torch.arange(self.policy.spec.chunk) < executed[:, None],
         )
 
-    def _spread(self) -> None:
-        """Spreads a large base over the processes; a small one stays whole in each of them.
+    def _divide(self, *, spread: bool) -> None:
+        """Spreads a large base over the processes, if wanted; a small one stays whole in each of them.
 
         Raises:
             SettingsError: Every weight is trained.
         """
         if self._adapters.rank is None:
             raise SettingsError("adapter is 'full': several processes train adapters only; train with 'lora'.")
-        large = self.policy.layers_to_spread()
+        large = self.policy.layers_to_spread() if spread else None
         if large is not None:
             sharding.spread(*large, self._adapters.parameters())
 
@@ -270,21 +276,18 @@ class Learner:
         """Adds what no step of this iteration changes, and says how well the rollouts are reproduced."""
         everything = torch.arange(len(batch))
         if not self._adapters.trains_vision:
-            vision = torch.cat([self._see(batch, part) for part in everything.split(self._micro_batch)])
-            batch = replace(batch, vision=vision)
+            batch = replace(batch, vision=self._in_parts(everything, lambda part: self._see(batch, part)))
         # For a policy of billions of weights, the reference costs a fifth of the update: not for the record alone.
         if self.settings.kl or self.policy.merges:
             with self._adapters.off():
-                log_probs = self._in_parts(batch, everything, lambda part: self._log_probs(batch, part, {}))
-            k3 = self.settings.kl_estimator == "k3"
-            batch = replace(batch, reference=tokens.gather(log_probs, batch.chosen) if k3 else log_probs)
+                batch = replace(batch, reference=self._in_parts(everything, lambda part: self._refer(batch, part)))
         return self._compared(batch, everything)
 
     def _compared(self, batch: Batch, everything: Tensor) -> tuple[Batch, dict[str, float]]:
         """Compares with the rollouts' log-probabilities: those of one minibatch, or all to correct what differs."""
         cap = self.settings.importance_cap if self.policy.drifts else 0.0
         rows = everything if cap else everything[: self.settings.minibatch]
-        own = tokens.gather(self._in_parts(batch, rows, lambda part: self._current(batch, part)), batch.chosen[rows])
+        own = self._in_parts(rows, lambda part: tokens.gather(self._current(batch, part), batch.chosen[part]))
         difference = (own - batch.acted[rows])[batch.mask[rows]].abs()
         found = {"reproduction_error": float(difference.max()), "reproduction_mean": float(difference.mean())}
         if not cap:
@@ -293,11 +296,17 @@ class Learner:
         found["importance_mean"] = float(importance[batch.mask].mean())
         return replace(batch, importance=importance), found
 
-    def _in_parts(self, batch: Batch, rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        return torch.cat([compute(part) for part in rows.split(self._micro_batch)])
+    def _in_parts(self, rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Results for some rows, in micro-batches that are divided over the processes."""
+        return sharding.shared(rows, lambda own: torch.cat([compute(part) for part in own.split(self._micro_batch)]))
 
     def _see(self, batch: Batch, part: Tensor) -> Tensor:
         return self.policy.see(_rows(batch.inputs, blocks.whole(part)))[: len(part)]
+
+    def _refer(self, batch: Batch, part: Tensor) -> Tensor:
+        """What the divergence is from; see :attr:`Batch.reference`."""
+        log_probs = self._log_probs(batch, part, {})
+        return tokens.gather(log_probs, batch.chosen[part]) if self.settings.kl_estimator == "k3" else log_probs
 
     def _current(self, batch: Batch, part: Tensor) -> Tensor:
         """Log-probabilities of all bins under the policy as it is now ``(B, K, A, V)`` [nat]."""

@@ -1,16 +1,23 @@
 """Several processes, one card each: the base is spread over them, the work of an update is divided.
 
-Under ``torchrun``, after ``torch.distributed.init_process_group()``. FSDP2 spreads the frozen base layer by layer and
-gathers one layer at a time; adapters are small and stay whole in every process, so that checkpoints and optimisers
-need to know nothing of it. Without a process group everything here does nothing.
+Under ``torchrun``, after ``torch.distributed.init_process_group()``. If wanted, FSDP2 spreads the frozen base layer by
+layer and gathers one layer at a time; adapters are small and stay whole in every process, so that checkpoints and
+optimisers need to know nothing of it. Without a process group everything here does nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, distributed, nn
+
+from tgrpo.errors import WorkerError
+
+
+class LostProcessError(WorkerError):
+    """Another process of the group is gone."""
 
 
 def world() -> int:
@@ -21,6 +28,23 @@ def world() -> int:
 def rank() -> int:
     """Number of this process, from 0."""
     return distributed.get_rank() if world() > 1 else 0
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Around what takes all processes.
+
+    Raises:
+        LostProcessError: Another one is gone.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # all that torch says of a connection that broke
+        reason = str(error).partition("\n")[0]
+        raise LostProcessError(
+            f"another process of this run ended, and says why itself if it could ({reason}). "
+            "Continue from the last checkpoint with --resume."
+        ) from error
 
 
 def spread(root: nn.Module, layers: Iterable[nn.Module], whole: Sequence[nn.Parameter]) -> None:
@@ -60,13 +84,34 @@ def divide(rows: Tensor, most: int) -> list[tuple[Tensor, bool]]:
 
 
 @torch.no_grad()
+def shared(rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+    """Results for some rows ``(B, ...)``, each row computed by one process for all of them.
+
+    Args:
+        rows: Row numbers ``(B,)``, the same in every process.
+        compute: Results for some of them, in their order.
+    """
+    if world() == 1:
+        return compute(rows)
+    mine = rows[rank() :: world()]
+    # Every process computes equally many, because gathering a layer or a result takes all of them.
+    mine = torch.cat([mine, rows[: -(-len(rows) // world()) - len(mine)]])
+    own = compute(mine).contiguous()
+    parts = [torch.empty_like(own) for _ in range(world())]
+    with together():
+        distributed.all_gather(parts, own)
+    return torch.stack(parts, 1).flatten(0, 1)[: len(rows)]
+
+
+@torch.no_grad()
 def add_up(parameters: Sequence[nn.Parameter]) -> None:
     """Adds the gradients of all processes up, in place."""
     if world() == 1:
         return
     gradients = [torch.zeros_like(value) if value.grad is None else value.grad for value in parameters]
     joined = torch.cat([gradient.flatten() for gradient in gradients])
-    distributed.all_reduce(joined)
+    with together():
+        distributed.all_reduce(joined)
     for value, part in zip(parameters, joined.split([value.numel() for value in parameters]), strict=True):
         value.grad = part.view_as(value)
 
@@ -76,6 +121,7 @@ def combine(sums: Mapping[str, float], largest: Mapping[str, float], device: tor
     if world() == 1:
         return {**sums, **largest}
     added, most = (torch.tensor(list(part.values()), device=device) for part in (sums, largest))
-    distributed.all_reduce(added)
-    distributed.all_reduce(most, distributed.ReduceOp.MAX)
-    return dict(zip([*sums, *largest], [*added.tolist(), *most.tolist()], strict=True))
+    with together():
+        distributed.all_reduce(added)
+        distributed.all_reduce(most, distributed.ReduceOp.MAX)
+        return dict(zip([*sums, *largest], [*added.tolist(), *most.tolist()], strict=True))
