@@ -26,7 +26,7 @@ from torch import distributed
 
 from sim import settings as run_settings
 from sim.ledger import Quarantined
-from sim.rollout import Spent, Unit, UnitResult
+from sim.rollout import Part, Spent, Unit, UnitResult
 from sim.settings import TrainSettings
 from sim.shared import SharedPolicy, acting
 from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
@@ -61,10 +61,10 @@ class Load:
 
 @dataclass(frozen=True)
 class Play:
-    """Play your share of some units."""
+    """Play your share of some rollouts."""
 
     number: int
-    units: list[Unit]
+    work: list[Unit | Part]
     version: str
     """Name of the weights as they are now."""
 
@@ -119,6 +119,7 @@ class DividedPool(WorkerPool):
         Args:
             own: The workers of this process.
         """
+        self.size = own.size * sharding.world()
         self._own, self._number, self._cancel = own, 0, Cancel()
         self._others: list[Played] = []
 
@@ -139,15 +140,15 @@ class DividedPool(WorkerPool):
 
     def play(
         self,
-        units: Sequence[Unit],
+        work: Sequence[Unit | Part],
         policy: Path,
         progress: Callable[[UnitResult], None] = lambda result: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[UnitResult]:
         """Plays all units and returns their results in the same order; see :meth:`WorkerPool.play`."""
         self._number += 1
-        _order(Play(self._number, list(units), policy.name))
-        here = _play(self._own, share_of(units), policy, self._cancel, self._number, progress, cancelled)
+        _order(Play(self._number, list(work), policy.name))
+        here = _play(self._own, share_of(work), policy, self._cancel, self._number, progress, cancelled)
         played: list[Any] = [None] * sharding.world()
         with sharding.together():
             distributed.gather_object(here, played)
@@ -233,7 +234,7 @@ class Follower:
                     self._learner.update(order.groups, order.rate)
                 else:
                     folder = acting(self._acting / order.version, self._learner, shared)
-                    here = _play(pool, share_of(order.units), folder, self._cancel, order.number)
+                    here = _play(pool, share_of(order.work), folder, self._cancel, order.number)
                     with sharding.together():
                         distributed.gather_object(here)
 
@@ -263,7 +264,7 @@ class Cancel:
 
 def _play(
     pool: WorkerPool,
-    units: Sequence[Unit],
+    work: Sequence[Unit | Part],
     policy: Path,
     cancel: Cancel,
     number: int,
@@ -274,7 +275,7 @@ def _play(
     results: list[UnitResult] = []
     error: TgrpoError | None = None
     try:
-        results = pool.play(units, policy, progress, lambda: cancelled() or cancel.asked(number))
+        results = pool.play(work, policy, progress, lambda: cancelled() or cancel.asked(number))
     except TgrpoError as caught:
         cancel.set(number)
         error = caught

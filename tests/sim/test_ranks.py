@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,52 +74,68 @@ def ended(process, seconds=120):
             process.wait(60)
 
 
+class StopsAfterOne(Control):
+    """Asks for a stop once an iteration is done."""
+
+    def __init__(self, folder):
+        super().__init__()
+        self._folder = folder
+
+    @property
+    def stopping(self):
+        return bool(read_metrics(self._folder))
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, settings, pool):
-    """The same run in one process."""
+    """A run of one process, which was stopped after one iteration and continued; and what it was at the stop."""
     folder = tmp_path_factory.mktemp("runs") / "alone"
     with train._begun(folder, settings) as opened:
+        Training(settings, opened, StopsAfterOne(folder), Console(quiet=True)).execute(pool)
+    stopped = shutil.copytree(folder, folder.parent / "stopped", symlinks=True)
+    with RunFolder.resume(folder) as opened:
         Training(settings, opened, Control(), Console(quiet=True)).execute(pool)
-    return folder
+    return folder, stopped
 
 
-def assert_alike(folder, wanted):
-    rows, others = read_metrics(folder), read_metrics(wanted)
-    assert len(rows) == len(others)
-    for row, other in zip(rows, others, strict=True):
-        assert {name: row[name] for name in SAME} == {name: other[name] for name in SAME}
-        for name in CLOSE:
-            assert row[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5), name
+def assert_alike(row, other):
+    assert {name: row[name] for name in SAME} == {name: other[name] for name in SAME}
+    for name in CLOSE:
+        assert row[name] == pytest.approx(other[name], rel=1e-3, abs=1e-5), name
 
 
-def test_two_processes_train_what_one_does(alone, settings, tmp_path):
-    folder = tmp_path / "run"
-    process = torchrun("--run-dir", str(folder), *options(settings))
+def test_two_processes_continue_what_one_began(alone, tmp_path):
+    finished, stopped = alone
+    folder = shutil.copytree(stopped, tmp_path / "run", symlinks=True)
+    process = torchrun("--run-dir", str(folder), "--resume")
     said, errors = ended(process)
     assert process.returncode == 0, errors[-3000:]
-    assert said.count("Held-out success") == 1
-    assert_alike(folder, alone)
-    assert read_metrics(folder)[-1]["useful_steps"] == pytest.approx(1.0)  # those of both processes are counted
-    for when in ("before", "after"):
-        ours, theirs = (json.loads((run / f"eval_{when}.json").read_text()) for run in (folder, alone))
-        assert [episode["init_state"] for episode in ours["episodes"]] == [6, 7]
-        assert ours["successes"] == theirs["successes"]
+    assert said.count("Resuming after iteration 1") == said.count("Held-out success") == 1
+    rows, wanted = read_metrics(folder), read_metrics(finished)
+    assert len(rows) == len(wanted) == 2
+    assert_alike(rows[1], wanted[1])
+    assert rows[1]["useful_steps"] == pytest.approx(1.0)  # those of both processes are counted
+    ours, theirs = (json.loads((run / "eval_after.json").read_text()) for run in (folder, finished))
+    assert [episode["init_state"] for episode in ours["episodes"]] == [6, 7]
+    assert ours["successes"] == theirs["successes"]
     assert not list(folder.glob(".tmp*"))
 
 
-def test_a_stop_of_torchrun_ends_all_with_a_checkpoint_that_continues(settings, tmp_path):
+def test_two_processes_begin_alike_and_ctrl_c_stops_both_with_a_checkpoint(alone, settings, tmp_path):
     """Ctrl-C in the middle of the training: torchrun passes it on to all processes."""
     folder = tmp_path / "run"
-    long = msgspec.structs.replace(settings, iterations=50, schedule="constant", held_out_states="6-6")
+    # The first iteration has the whole learning rate, however many follow.
+    long = msgspec.structs.replace(settings, iterations=50)
     process = torchrun("--run-dir", str(folder), *options(long))
     while not read_metrics(folder) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    said, _ = ended(process)
-    done = len(read_metrics(folder))
-    assert 1 <= done < 50
+    said, errors = ended(process)
+    rows = read_metrics(folder)
+    assert 1 <= len(rows) < 50, errors[-3000:]
+    assert_alike(rows[0], read_metrics(alone[0])[0])
     assert "Stopped with a checkpoint" in said
-    assert RunFolder(folder).checkpoints()[-1] == done
+    assert RunFolder(folder).checkpoints()[-1] == len(rows)
     assert not list(folder.glob(".tmp*"))
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
 

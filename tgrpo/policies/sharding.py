@@ -40,10 +40,8 @@ def together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # all that torch says of a connection that broke
-        reason = str(error).partition("\n")[0]
         raise LostProcessError(
-            f"another process of this run ended, and says why itself if it could ({reason}). "
-            "Continue from the last checkpoint with --resume."
+            "another process of this run ended; if it could, it said why. Continue with --resume."
         ) from error
 
 
