@@ -19,19 +19,19 @@ from typing import get_args
 import msgspec
 
 from sim import loop
+from sim.collecting import Collected, collect
 from sim.libero import MAX_STEPS
 from sim.rollout import Stop
 from sim.settings import PRESETS, TrainSettings
 from sim.vector import WorkerPool, WorkerSettings
 from tgrpo.policies import shipped
-from tgrpo.types import RolloutGroup
 
 
-def played(settings: TrainSettings, pool: WorkerPool, policy: Path, iteration: int) -> tuple[float, list[RolloutGroup]]:
+def played(settings: TrainSettings, pool: WorkerPool, policy: Path, iteration: int) -> tuple[float, list[Collected]]:
     """Wall time [s] of the group of an iteration, and the group."""
     plan = loop.plan(settings, int(settings.task), iteration, MAX_STEPS[settings.suite])
     started = time.monotonic()
-    groups = loop.collect(plan, pool, policy, lambda _: None)
+    groups = collect(plan, pool, policy, lambda _: None)
     return time.monotonic() - started, groups
 
 
@@ -47,7 +47,6 @@ def main() -> None:
     policy = shipped(base.policy)
     counts = (1, arguments.workers)
     pools = {count: WorkerPool(count, WorkerSettings()) for count in counts}
-    settings = {count: msgspec.structs.replace(base, workers=count) for count in counts}
     times: dict[tuple[int, int], list[float]] = {
         (count, group): [] for count in counts for group in range(arguments.groups)
     }
@@ -55,8 +54,8 @@ def main() -> None:
         for group in range(arguments.groups):
             steps = {}
             for count in counts:
-                seconds, found = played(settings[count], pools[count], policy, group)
-                steps[count] = [sorted(t.steps for t in one.trajectories) for one in found]
+                seconds, found = played(base, pools[count], policy, group)
+                steps[count] = [sorted(t.steps for t in one.first.trajectories) for one in found]
                 if turn:  # the first round builds the environments
                     times[count, group].append(seconds)
             if steps[1] != steps[arguments.workers]:
