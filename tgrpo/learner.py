@@ -81,8 +81,7 @@ class LearnerSettings(Strict, frozen=True):
     lora_alpha: Count = 16
     """Scale of the adapters is ``alpha / rank``."""
     shard: bool = False
-    """Several processes keep a part of a large base each (FSDP2) and gather it for rollouts: slower, but updates get the
-    memory."""
+    """Several processes keep a part of a large base each (FSDP2) and gather it for rollouts: room for updates."""
 
 
 @dataclass(frozen=True)

@@ -132,13 +132,11 @@ class _Layer:
 
 
 def _norm(norm: Any) -> Callable[[Tensor], Tensor]:
-    """A norm of whole weights."""
-    return partial(
-        functional.rms_norm,
-        normalized_shape=norm.normalized_shape,
-        weight=sharding.gathered(norm.weight),
-        eps=norm.eps,
-    )
+    """A norm itself, or one of whole weights if its own are sharded."""
+    if not sharding.is_sharded(norm.weight):
+        return cast(nn.Module, norm)
+    whole = sharding.gathered(norm.weight)
+    return partial(functional.rms_norm, normalized_shape=norm.normalized_shape, weight=whole, eps=norm.eps)
 
 
 def _quarter_turn(heads: Tensor) -> Tensor:
