@@ -4,6 +4,7 @@ import importlib.util
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -211,6 +212,31 @@ def test_a_person_takes_the_arm_and_gives_it_back(robot):
     assert set(robot.said) == {"failure"}
     assert robot.enable(False).success
     robot.status(level="DECELERATE")
+
+
+def test_b11_a_second_teleoperation_is_refused_and_a_lost_one_is_a_hold(robot, record_property):
+    robot.armed()
+    robot.start("teleop", device="joy")
+    robot.until(lambda: "human" in robot.statuses[-1]["leases"])
+    held = robot.statuses[-1]["leases"]["human"]
+    message = Joy(axes=[0.0, 0.5, 0.0, 0.0, 0.0, 0.0], buttons=[0] * 10 + [1])
+    robot.until(lambda: (robot.joy.publish(message), robot.statuses[-1]["source"] == "human")[1], "not taken")
+    # Both hear the same device, so nothing but the lease keeps the second one from the arm.
+    robot.start("teleop", name="second_teleop", device="joy")
+    asked = lambda: (robot.joy.publish(message), robot.statuses[-1]["refused"].get("lease held", 0) > 0)[1]  # noqa: E731
+    robot.until(asked, "the second teleoperation was not refused")
+    assert robot.statuses[-1]["leases"]["human"] == held
+    assert robot.statuses[-1]["source"] == "human"
+    for name in ("second_teleop", "teleop"):
+        robot.processes[name].kill()
+    begun = time.monotonic()
+    reasons = ("stale_command", "lease_lost")
+    robot.until(lambda: robot.statuses[-1]["reason"] in reasons, "a lost teleoperation was not noticed")
+    took = time.monotonic() - begun
+    record_property("B11: teleoperation killed to HOLD", f"{took:.3f} s")
+    print(f"B11: teleoperation killed to HOLD: {took:.3f} s, watchdog 1.0 s")
+    assert robot.statuses[-1]["level"] in ("HOLD", "DECELERATE")
+    assert took < 10.0
 
 
 @pytest.mark.parametrize("spoil", ["layout", "junk"])
