@@ -59,7 +59,7 @@ def options(settings, prefix="--"):
     for name, value in msgspec.structs.asdict(settings).items():
         if isinstance(value, msgspec.Struct):
             yield from options(value, f"--{name}.")
-        elif value is not None:
+        elif value is not None and value is not False:  # off is the default of every switch
             yield from (prefix + name.replace("_", "-"), str(value))
 
 
