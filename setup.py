@@ -20,7 +20,7 @@ NODES = {
 }
 """Executable to its module in ``tgrpo_ros``."""
 
-CORE = ["numpy>=1.24", "msgspec>=0.19", "pyzmq>=25", "tyro>=1.0", "rich>=13", "pyyaml>=6"]
+CORE = ["numpy>=1.24", "msgspec>=0.19", "pyzmq>=25", "xxhash>=3.4", "tyro>=1.0", "rich>=13", "pyyaml>=6"]
 EXTRAS = {
     # What a trainer and a policy server need; a robot PC does not.
     "train": [

@@ -179,6 +179,16 @@ class LeadingLearner(Learner):
         return super().load_state(folder)
 
 
+def check(settings: TrainSettings) -> None:
+    """Refuses what several processes cannot do.
+
+    Raises:
+        SettingsError: All weights would be trained.
+    """
+    if sharding.world() > 1 and settings.learner.adapter == "full":
+        raise SettingsError("adapter is 'full': several processes train adapters only; train with 'lora'.")
+
+
 def learner(policy: Trainable, settings: TrainSettings, run: Path) -> LeadingLearner:
     """The learner of process 0; the others get ready, too.
 
@@ -187,8 +197,7 @@ def learner(policy: Trainable, settings: TrainSettings, run: Path) -> LeadingLea
         settings: The run.
         run: Its folder, which all processes can read.
     """
-    if settings.learner.adapter == "full":
-        raise SettingsError("adapter is 'full': several processes train adapters only; train with 'lora'.")
+    check(settings)
     _order(Begin(settings, run.resolve()))
     return _learner(LeadingLearner, policy, settings)
 

@@ -73,13 +73,14 @@ def parse(argv: list[str]) -> TrainCommand:
 
 def main(argv: list[str]) -> int:
     """``tgrpo train``."""
+    command = parse(argv)  # in each process, so that --help or a mistake ends them all
     with ranks.group():
-        return ranks.follow() if sharding.rank() else _lead(argv)
+        return ranks.follow() if sharding.rank() else _lead(command)
 
 
-def _lead(argv: list[str]) -> int:
+def _lead(command: TrainCommand) -> int:
     """The command in the process that decides."""
-    console, control, command = Console(), Control(), parse(argv)
+    console, control = Console(), Control()
     if command.resume and command.run_dir is None:
         raise SettingsError("--resume needs --run-dir: the folder of the run to continue.")
     if command.dry_run and sharding.world() > 1:
@@ -112,6 +113,7 @@ def startable(settings: TrainSettings) -> Trainable:
         CheckpointError: The policy cannot be read.
     """
     check(validated(settings))
+    ranks.check(settings)
     policy = load_trainable(shipped(settings.policy))
     check_compatible(policy.spec.action, ActionSpec())
     # A policy of single actions has no chunk to execute a part of.

