@@ -7,6 +7,8 @@ BIN := .venv/bin
 # A sourced ROS 2 must not leak into the virtual environment, which has ROS packages of its own.
 CLEAN_ENV := env -u PYTHONPATH -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH -u COLCON_PREFIX_PATH
 export OMP_NUM_THREADS ?= 1
+# Without bytecode Python compiles thousands of modules at every start.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo 'make sim-train [ARGS="task:=3 preset:=paper"]  fine-tune the shipped policy with TGRPO in LIBERO'

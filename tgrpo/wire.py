@@ -9,8 +9,8 @@ that each buffer has exactly the bytes that its shape and type ask for. Whatever
 returns a message or raises :class:`~tgrpo.errors.WireError`; arrays are views of the frames, so nothing is allocated
 because a peer said so.
 
-The checksum (XXH3, 64 bits) covers header and buffers. It is for plain connections, which deliver damaged bytes silently;
-encrypted ones authenticate every byte themselves.
+The checksum (XXH3, 64 bits) covers header and buffers. It is for plain connections, which deliver damaged bytes
+silently; encrypted ones authenticate every byte themselves.
 """
 
 from __future__ import annotations

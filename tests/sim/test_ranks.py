@@ -71,7 +71,7 @@ def torchrun(*arguments):
     )
 
 
-def ended(process, seconds=120):
+def ended(process, seconds=300):
     try:
         return process.communicate(timeout=seconds)
     finally:
@@ -152,7 +152,7 @@ def test_an_openvla_is_sharded_in_updates_and_whole_in_rollouts(tmp_path):
     words += " --group-size 2 --max-steps 2 --train-states 0-1 --held-out-states 2-3 --evaluate-every 0 --workers 2"
     words += " --temperature 1.0 --learner.lora-rank 2 --learner.epochs 1 --learner.learning-rate 1e-3 --learner.shard"
     process = torchrun("--run-dir", str(tmp_path / "run"), *words.split())
-    said, errors = ended(process, 300)
+    said, errors = ended(process)
     assert process.returncode == 0, errors[-3000:]
     assert "Held-out success" in said
     rows = read_metrics(tmp_path / "run")
