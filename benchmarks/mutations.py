@@ -10,6 +10,7 @@ import numpy as np
 
 from tgrpo import payload, wire
 from tgrpo.types import Observation
+from tgrpo.wire import PREFIX
 
 Frames = list[bytes]
 
@@ -54,11 +55,11 @@ def sealed(frames: Frames) -> Frames:
 
 
 def _sealed(frames: Frames) -> Frames:
-    if not frames or len(frames[0]) < 12:
+    if not frames or len(frames[0]) < PREFIX.size:
         return frames
-    header = frames[0][12:]
+    header = frames[0][PREFIX.size :]
     checksum = wire._checksum(header, frames[1:])
-    return [frames[0][:8] + checksum.to_bytes(4, "little") + header, *frames[1:]]
+    return [frames[0][:8] + checksum.to_bytes(8, "little") + header, *frames[1:]]
 
 
 def _flip(rng: random.Random, frames: Frames) -> None:
@@ -100,7 +101,7 @@ def _nest(rng: random.Random, frames: Frames) -> None:
         deep = rng.choice((b"\x91", b"\x81\xa1a", b"\xdd\xff\xff\xff\xff", b"\xdf\xff\xff\xff\xff")) * rng.randint(
             1, 9000
         )
-        frames[0] = frames[0][:12] + deep
+        frames[0] = frames[0][: PREFIX.size] + deep
 
 
 def _field(rng: random.Random, frames: Frames) -> None:
@@ -108,7 +109,7 @@ def _field(rng: random.Random, frames: Frames) -> None:
     if not frames:
         return
     try:
-        header = msgspec.msgpack.decode(frames[0][12:])
+        header = msgspec.msgpack.decode(frames[0][PREFIX.size :])
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return
     if isinstance(header, dict) and header:
@@ -116,7 +117,7 @@ def _field(rng: random.Random, frames: Frames) -> None:
         header[key] = rng.choice(VALUES)
         if rng.random() < 0.3:
             header["extra"] = rng.choice(VALUES)
-        frames[0] = frames[0][:12] + msgspec.msgpack.encode(header)
+        frames[0] = frames[0][: PREFIX.size] + msgspec.msgpack.encode(header)
         frames[:] = sealed(frames)
 
 
@@ -125,12 +126,12 @@ def _shape(rng: random.Random, frames: Frames) -> None:
     if len(frames) < 2:
         return
     try:
-        header = msgspec.msgpack.decode(frames[0][12:])
+        header = msgspec.msgpack.decode(frames[0][PREFIX.size :])
         tensor = rng.choice(header["tensors"])
         tensor[rng.choice(("shape", "dtype", "codec", "name"))] = rng.choice(VALUES)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, TypeError, KeyError, IndexError, AttributeError):
         return
-    frames[0] = frames[0][:12] + msgspec.msgpack.encode(header)
+    frames[0] = frames[0][: PREFIX.size] + msgspec.msgpack.encode(header)
     frames[:] = sealed(frames)
 
 

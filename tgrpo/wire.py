@@ -37,7 +37,7 @@ MAX_FRAMES = 16
 MAX_BYTES = 16 * 2**20
 """Most bytes of one message in all."""
 MAX_HEADER = 64 * 2**10
-_PREFIX = struct.Struct("<4sBBHQ")
+PREFIX = struct.Struct("<4sBBHQ")
 """Magic, version, whether the checksum was computed, zero, checksum."""
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
@@ -181,9 +181,9 @@ def encode(message: Message, buffers: Sequence[Buffer] = (), *, checked: bool = 
         WireError: The message is larger than a receiver would accept.
     """
     header = _ENCODER.encode(message)
-    _check_size([len(header) + _PREFIX.size, *map(len, buffers)])
+    _check_size([len(header) + PREFIX.size, *map(len, buffers)])
     checksum = _checksum(header, buffers) if checked else 0
-    return [_PREFIX.pack(MAGIC, VERSION, checked, 0, checksum) + header, *buffers]
+    return [PREFIX.pack(MAGIC, VERSION, checked, 0, checksum) + header, *buffers]
 
 
 def decode_request(frames: Sequence[Buffer], *, checked: bool = True) -> tuple[Request, list[memoryview]]:
@@ -215,12 +215,12 @@ def decode(
     views = [memoryview(frame) for frame in frames]
     _check_size([len(view) for view in views])
     head, buffers = views[0], views[1:]
-    magic, version, has_checksum, zero, checksum = _PREFIX.unpack_from(head)
+    magic, version, has_checksum, zero, checksum = PREFIX.unpack_from(head)
     if magic != MAGIC:
         raise WireError(f"not a message of this protocol: it starts with {bytes(magic)!r} instead of {MAGIC!r}.")
     if version != VERSION:
         raise WireError(f"protocol version {version} instead of {VERSION}: update the older of client and server.")
-    header = head[_PREFIX.size :]
+    header = head[PREFIX.size :]
     if has_checksum not in (0, 1) or zero or (checked and not has_checksum):
         raise WireError("a message on a plain connection needs a checksum.")
     if checked and checksum != _checksum(header, buffers):
@@ -262,8 +262,8 @@ def _checksum(header: bytes | memoryview, buffers: Sequence[Buffer]) -> int:
 def _check_size(sizes: Sequence[int]) -> None:
     if not 1 <= len(sizes) <= MAX_FRAMES:
         raise WireError(f"{len(sizes)} frames; a message has 1 to {MAX_FRAMES}.")
-    if not _PREFIX.size <= sizes[0] <= MAX_HEADER:
-        raise WireError(f"a header of {sizes[0]} bytes; it has {_PREFIX.size} to {MAX_HEADER}.")
+    if not PREFIX.size <= sizes[0] <= MAX_HEADER:
+        raise WireError(f"a header of {sizes[0]} bytes; it has {PREFIX.size} to {MAX_HEADER}.")
     if sum(sizes) > MAX_BYTES:
         raise WireError(f"{sum(sizes)} bytes; a message has at most {MAX_BYTES}. Send smaller pictures or JPEG.")
 

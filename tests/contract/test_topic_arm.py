@@ -86,7 +86,7 @@ def test_what_is_missing_is_named(controller, topic_names):
         open_driver(topic_names, patience=0.5)
     node = controller("--no-velocities")
     with pytest.raises(RobotFault, match="/joint_states has no velocities"):
-        open_driver(topic_names, patience=30.0)
+        open_driver(topic_names)
     node.kill()
     node.wait()
     controller("--deaf")

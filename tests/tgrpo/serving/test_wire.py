@@ -17,6 +17,7 @@ from tgrpo import jpeg, payload, wire
 from tgrpo.errors import WireError
 from tgrpo.spec import ObservationSpec, PolicySpec
 from tgrpo.types import ActionChunk, Observation
+from tgrpo.wire import PREFIX
 
 HEAD = {"session": "s", "seq": 1, "clock_ms": 5.0}
 SPEC = PolicySpec(observation=ObservationSpec(cameras=("a", "b"), size=24, proprio=True))
@@ -148,10 +149,10 @@ VALUES = st.recursive(
 @given(st.sampled_from(["type", "session", "seq", "clock_ms", "deadline_ms", "seed", "tensors", "contract"]), VALUES)
 def test_arbitrary_values_in_a_header(field, value):
     frames = samples()[1]
-    header = msgspec.msgpack.decode(frames[0][12:])
+    header = msgspec.msgpack.decode(frames[0][PREFIX.size :])
     header[field] = value
     with contextlib.suppress(WireError):
-        wire.decode_request(sealed([frames[0][:12] + msgspec.msgpack.encode(header), *frames[1:]]))
+        wire.decode_request(sealed([frames[0][: PREFIX.size] + msgspec.msgpack.encode(header), *frames[1:]]))
 
 
 def test_limits_hold_before_anything_is_allocated():
@@ -178,7 +179,7 @@ def test_a_claim_of_four_billion_items_costs_nothing(claim):
     for place in (b"", b"\x82\xa4type\xa3act\xa7tensors", b"\x82\xa4type\xa3act\xa7session", header[:1]):
         tracemalloc.start()
         with pytest.raises(WireError):
-            wire.decode_request(sealed([samples()[0][0][:12] + place + claim]))
+            wire.decode_request(sealed([samples()[0][0][: PREFIX.size] + place + claim]))
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 100_000
@@ -203,7 +204,7 @@ def test_tensors_that_do_not_fit_are_refused(tensor):
     tensors, buffers = payload.pack_observation(Observation({"a": np.zeros((24, 24, 3), np.uint8)}, ""))
     header = msgspec.to_builtins(act(tensors))
     header["tensors"] = [{**header["tensors"][0], **tensor}]
-    frames = sealed([samples()[0][0][:12] + msgspec.msgpack.encode(header), *map(bytes, buffers)])
+    frames = sealed([samples()[0][0][: PREFIX.size] + msgspec.msgpack.encode(header), *map(bytes, buffers)])
     with pytest.raises(WireError):
         wire.decode_request(frames)
 
@@ -216,7 +217,7 @@ def test_two_tensors_of_one_name_are_refused():
 
 def test_other_versions_and_protocols_are_named():
     [frame] = sent(wire.Hello(**HEAD))
-    with pytest.raises(WireError, match="version 9 instead of 2"):
+    with pytest.raises(WireError, match="version 9 instead of 3"):
         wire.decode_request([frame[:4] + b"\x09" + frame[5:]])
     with pytest.raises(WireError, match="not a message of this protocol"):
         wire.decode_request([b"GET / HTTP/1.1\r\n\r\n"])
