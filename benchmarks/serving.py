@@ -17,7 +17,7 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,30 +46,33 @@ def round_trips(ask: Ask, count: int) -> list[float]:
 
 
 def overhead(count: int) -> None:
-    """Round trip of one picture with a model that takes no time."""
+    """Round trip of one picture with a model that takes no time, in turns of 50; the echo is what ZeroMQ takes."""
+    rows = {"64 px": ("ours", 64), "224 px": ("ours", 224), "224 px, bare ZeroMQ echo": ("echo", 224)}
     print("| picture | min [ms] | p50 [ms] | p95 [ms] | p99 [ms] |\n|---|---|---|---|---|")
-    for size in (64, 224):
-        with serving("ours", (size, 0, 0)) as (port, _), asking("ours", port, size) as ask:
-            round_trips(ask, 200)
-            found = round_trips(ask, count)
-        figures = " | ".join(f"{share(found, percent):.2f}" for percent in (0, 50, 95, 99))
-        print(f"| {size} px | {figures} |")
+    for row, found in in_turns(rows, count).items():
+        print(f"| {row} | {' | '.join(f'{share(found, percent):.2f}' for percent in (0, 50, 95, 99))} |")
+
+
+def in_turns(rows: Mapping[str, tuple[str, int]], count: int) -> dict[str, list[float]]:
+    """Round trips [ms] of some servers, each a way and a size of pictures, in turns of 50."""
+    times: dict[str, list[float]] = {row: [] for row in rows}
+    with contextlib.ExitStack() as stack:
+        asks = {}
+        for row, (way, size) in rows.items():
+            port, _ = stack.enter_context(serving(way, (size, 0, 0)))
+            asks[row] = stack.enter_context(asking(way, port, size))
+            round_trips(asks[row], 200)
+        for _ in range(count // 50):
+            for row, ask in asks.items():
+                times[row] += round_trips(ask, 50)
+    return times
 
 
 def openpi(count: int) -> None:
     """Round trips of 0.9 MB in turns, and 32 clients of a model that takes 20 ms and 1 ms for each item."""
     side = 554  # a square with the bytes of 640x480
     ways = ("ours", "openpi")
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    with contextlib.ExitStack() as stack:
-        asks = {}
-        for way in ways:
-            port, _ = stack.enter_context(serving(way, (side, 0, 0)))
-            asks[way] = stack.enter_context(asking(way, port, side))
-            round_trips(asks[way], 50)
-        for _ in range(count // 50):
-            for way in ways:
-                times[way] += round_trips(asks[way], 50)
+    times = in_turns({way: (way, side) for way in ways}, count)
     rates = {}
     for way in ways:
         with serving(way, (64, 20, 1)) as (port, _):

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import zmq
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.sync.client import connect
 
@@ -91,6 +92,20 @@ def _openpi_way(port: int, model: tuple[int, float, float], ready: Any) -> None:
     asyncio.run(run())
 
 
+def _echo(port: int, model: tuple[int, float, float], ready: Any) -> None:
+    """What ZeroMQ itself takes: nothing is looked at, and as many bytes as a chunk has go back."""
+    chunk = bytes(8 * 7 * 4)
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.bind(f"tcp://127.0.0.1:{port}")
+        ready.set()
+        while True:
+            identity, *_ = socket.recv_multipart(copy=False)
+            socket.send_multipart([identity, b"", chunk])
+
+
+SERVERS = {"ours": _ours, "openpi": _openpi_way, "echo": _echo}
+
+
 def packed_array(array: np.ndarray[Any, Any]) -> dict[bytes, Any]:
     """An array as openpi's client writes it."""
     return {b"__ndarray__": True, b"data": array.tobytes(), b"dtype": array.dtype.str, b"shape": array.shape}
@@ -98,14 +113,14 @@ def packed_array(array: np.ndarray[Any, Any]) -> dict[bytes, Any]:
 
 @contextlib.contextmanager
 def serving(way: str, model: tuple[int, float, float], port: int | None = None) -> Iterator[tuple[int, Any]]:
-    """A server process: ``ours`` or ``openpi``, with an emulated model of (picture [px], batch [ms], item [ms]).
+    """A server process of :data:`SERVERS`, with an emulated model of (picture [px], batch [ms], item [ms]).
 
     Yields:
         Its port and its process.
     """
     spawn = multiprocessing.get_context("spawn")
     chosen, ready = port or free_port(), spawn.Event()
-    process = spawn.Process(target=_ours if way == "ours" else _openpi_way, args=(chosen, model, ready), daemon=True)
+    process = spawn.Process(target=SERVERS[way], args=(chosen, model, ready), daemon=True)
     process.start()
     if not ready.wait(120):
         raise RuntimeError("the server did not start")
@@ -127,6 +142,12 @@ def asking(way: str, port: int, size: int, deadline_ms: float = 10_000.0) -> Ite
         with PolicyClient(f"tcp://127.0.0.1:{port}") as client:
             client.hello(20_000)
             yield lambda: client.act(shown, deadline_ms)
+        return
+    if way == "echo":
+        with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+            socket.connect(f"tcp://127.0.0.1:{port}")
+            picture = shown.images["agentview"].data.cast("B")
+            yield lambda: (socket.send_multipart([b"", picture]), socket.recv_multipart())
         return
     with connect(f"ws://127.0.0.1:{port}", compression=None, max_size=None) as connection:
         connection.recv()

@@ -138,25 +138,25 @@ class Swaying:
         return [ActionChunk(actions)] * len(observations)
 
 
-class WallClock:
-    """A wall clock that can be set, for processes with this environment.
+class Preloaded:
+    """A number that a C file of this folder makes processes believe in.
 
     Attributes:
         environment: What such a process needs.
     """
 
-    def __init__(self, folder, compiler):
-        library, path = folder / "wall_clock.so", folder / "wall_clock"
-        source = Path(__file__).with_name("wall_clock.c")
+    def __init__(self, folder, compiler, name):
+        library, path = folder / f"{name}.so", folder / name
+        source = Path(__file__).with_name(f"{name}.c")
         subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
         path.write_bytes(bytes(8))
-        self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK": str(path)}
+        self.environment = {"LD_PRELOAD": str(library), name.upper(): str(path)}
         self._path = path
 
-    def set(self, seconds):
-        """Says by how much the wall clock is off [s]."""
+    def set(self, number):
+        """``wall_clock``: by how much it is off [s]; ``cable``: whether it is out."""
         with self._path.open("r+b") as file:
-            file.write(struct.pack("q", seconds))
+            file.write(struct.pack("q", number))
 
 
 class Robot:

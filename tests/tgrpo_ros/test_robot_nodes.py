@@ -242,38 +242,76 @@ def test_b11_a_second_teleoperation_is_refused_and_a_lost_one_is_a_hold(robot, r
 
 
 @pytest.fixture
-def wall_clock(tmp_path):
+def preloaded(tmp_path):
     if (compiler := shutil.which("cc")) is None:
-        pytest.skip("a wall clock that can be set needs a C compiler: sudo apt-get install gcc")
-    return parts.WallClock(tmp_path, compiler)
+        pytest.skip("a wall clock or a cable for one process needs a C compiler: sudo apt-get install gcc")
+    return lambda name: parts.Preloaded(tmp_path, compiler, name)
 
 
-def test_b6_a_wall_clock_that_is_set_changes_neither_rate_nor_level(robot, wall_clock, record_property):
+def test_b6_a_wall_clock_that_is_set_changes_neither_rate_nor_level(robot, preloaded, record_property):
     """All nodes share a wall clock of their own, which is set to and fro while the policy moves the arm."""
-    stamps = []
+    wall_clock, stamps = preloaded("wall_clock"), []
     robot.node.create_subscription(PoseStamped, "/tgrpo_arm/pose", lambda m: stamps.append(m.header.stamp.sec), 100)
     robot.environment = wall_clock.environment
     robot.armed()
     robot.until(lambda: stamps)
 
     def observe():
-        """Poses reported in each of the next 3 seconds, the levels, and by how much the nodes' clock is off [s]."""
+        """Poses reported in each of the next 3 seconds, why it held, and by how much the nodes' clock is off [s]."""
         stamps.clear()
         robot.statuses.clear()
         end = time.monotonic() + 3.0
         robot.until(lambda: time.monotonic() > end and stamps and robot.statuses)
-        return len(stamps) / 3.0, {one["level"] for one in robot.statuses}, stamps[-1] - time.time()
+        return len(stamps) / 3.0, {one["reason"] for one in robot.statuses} - {""}, stamps[-1] - time.time()
 
     calm = observe()[0]
     for seconds in (10, 0, 3600, 0):  # steps of 10 s and 1 h, there and back
         wall_clock.set(seconds)
-        rate, levels, off = observe()
+        rate, reasons, off = observe()
         record_property(f"B6: wall clock {seconds:+d} s", f"{rate:.1f} of {calm:.1f} reports a second")
-        print(f"B6: wall clock {seconds:+d} s: {rate:.1f} reports a second, before {calm:.1f}; levels {levels}")
+        print(f"B6: wall clock {seconds:+d} s: {rate:.1f} reports a second, before {calm:.1f}; holds {reasons}")
         assert off == pytest.approx(seconds, abs=3.0)  # the nodes' clock really was set
-        assert levels == {"RUN"}, {(one["level"], one["reason"]) for one in robot.statuses}
+        assert reasons <= {"starved"}  # a busy machine's policy may be late for a moment; anything else is the clock's
         assert rate > 0.5 * calm  # a timer on the wall clock stops for good; what is missing beyond is load
-    assert robot.statuses[-1]["source"] == "policy"
+    robot.status(level="RUN", source="policy")
+
+
+LEASE = """<dds xmlns="http://www.eprosima.com"><profiles><participant profile_name="short" is_default_profile="true">
+<rtps><builtin><discovery_config><leaseDuration><sec>3</sec></leaseDuration><leaseAnnouncement><sec>1</sec>
+</leaseAnnouncement></discovery_config></builtin></rtps></participant></profiles></dds>"""
+"""Nodes that are not heard of for 3 s are forgotten; Fast DDS waits for 20 s by default."""
+
+
+def test_b8_nodes_that_lose_each_other_hold_and_find_each_other_again(robot, preloaded, record_property):
+    """The cable of the policy's node is out until discovery has forgotten the node, and put in again."""
+    cable, profile = preloaded("cable"), robot.folder / "lease.xml"
+    profile.write_text(LEASE)
+    leases = {"FASTDDS_DEFAULT_PROFILES_FILE": str(profile), "FASTRTPS_DEFAULT_PROFILES_FILE": str(profile)}
+    robot.start("camera")
+    robot.start("arm")
+    robot.environment = {**cable.environment, **leases}
+    robot.start("policy")
+    robot.until(lambda: robot.statuses and "policy" in robot.statuses[-1]["leases"], "no lease")
+    robot.until(lambda: robot.trigger("arm").success, "not armed")
+    robot.status(level="RUN", source="policy")
+
+    publishers = lambda: robot.node.count_publishers("/tgrpo_arm/command")  # noqa: E731
+    assert publishers() == 2  # the policy's node and this test
+    cable.set(1)
+    pulled = time.monotonic()
+    robot.status(level="DECELERATE", reason="stale_command", leases={})  # the chunk's rest, then 3 s
+    stopping = time.monotonic() - pulled
+    robot.until(lambda: publishers() == 1, "discovery still knows the node")
+    cable.set(0)
+    put_in = time.monotonic()
+    robot.until(lambda: "policy" in robot.statuses[-1]["leases"], "no lease after the cable was put in")
+    healed = time.monotonic() - put_in
+    record_property("B8: cable out", f"stops after {stopping:.1f} s; cable in: lease again after {healed:.2f} s")
+    print(f"B8: cable out: stops after {stopping:.1f} s; in: lease again after {healed:.2f} s")
+    assert healed < 5.0
+    assert robot.statuses[-1]["level"] == "DECELERATE"  # a person says when it goes on
+    robot.until(lambda: robot.trigger("arm").success)
+    robot.status(level="RUN", source="policy")
 
 
 @pytest.mark.parametrize("spoil", ["layout", "junk"])
