@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -11,6 +13,7 @@ from tgrpo.types import Image
 
 _BLOCK = 8
 """Rows of a result that are computed together: more make use of ever fewer of the rows that they read."""
+_kept = threading.local()
 
 
 def fitted(image: Image, size: int) -> Image:
@@ -31,26 +34,45 @@ def lanczos(picture: Image, size: int) -> Image:
     """Resizes ``(H, W, 3)`` to ``(size, size, 3)`` with an antialiased Lanczos filter of radius 3.
 
     Equal to TensorFlow's ``resize(method="lanczos3", antialias=True)``, which VLAs are trained behind, but for the
-    rounding of hardly any value. Half the time of Pillow's, which in addition rounds between its two passes.
+    rounding of hardly any value. A third of the time of Pillow's, which in addition rounds between its two passes.
     """
-    values = _resized_rows(picture.astype(np.float32), size)
-    values = _resized_rows(np.ascontiguousarray(values.swapaxes(0, 1)), size).swapaxes(0, 1)
-    result: Image = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    return result
+    height, width, _ = picture.shape
+    rows, narrow, result = _scratch(height, width, size)
+    np.copyto(rows.reshape(picture.shape), picture)
+    for at, block in enumerate(_blocks(height, size)):
+        np.matmul(block.weights, rows[block.first : block.last], out=narrow[at * _BLOCK : (at + 1) * _BLOCK])
+    for at, block in enumerate(_blocks(width, size)):
+        columns = slice(3 * at * _BLOCK, 3 * (at + 1) * _BLOCK)
+        np.matmul(narrow[:, 3 * block.first : 3 * block.last], block.coloured, out=result[:, columns])
+    np.clip(np.rint(result, out=result), 0, 255, out=result)
+    return result.astype(np.uint8).reshape(size, size, 3)
 
 
-def _resized_rows(values: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    """``(N, ...)`` to ``(size, ...)``."""
-    flat = values.reshape(len(values), -1)
-    result = np.empty((size, flat.shape[1]), np.float32)
-    for block, (first, last, weights) in enumerate(_blocks(len(values), size)):
-        np.matmul(weights, flat[first:last], out=result[block * _BLOCK : (block + 1) * _BLOCK])
-    return result.reshape(size, *values.shape[1:])
+def _scratch(height: int, width: int, size: int) -> tuple[NDArray[np.float32], ...]:
+    """This thread's memory for the steps of a resize, kept because getting so much anew takes longer than the rest."""
+    shapes = ((height, 3 * width), (size, 3 * width), (size, 3 * size))
+    kept: tuple[NDArray[np.float32], ...] = getattr(_kept, "arrays", ())
+    if tuple(array.shape for array in kept) != shapes:
+        kept = _kept.arrays = tuple(np.empty(shape, np.float32) for shape in shapes)
+    return kept
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """What a few neighbouring pixels of a result are made of."""
+
+    first: int
+    last: int
+    """Source pixels, without the last one."""
+    weights: NDArray[np.float32]
+    """``(targets, sources)``."""
+    coloured: NDArray[np.float32]
+    """``(3 sources, 3 targets)``: for rows whose pixels have three colours each, which spares a transposition."""
 
 
 @cache
-def _blocks(source: int, target: int) -> list[tuple[int, int, NDArray[np.float32]]]:
-    """For each block of target pixels the source pixels that it is made of, first and last, and their weights."""
+def _blocks(source: int, target: int) -> list[_Block]:
+    """The blocks of a result of ``target`` pixels."""
     ratio = source / target
     width = max(ratio, 1.0)
     centres = (np.arange(target) + 0.5) * ratio
@@ -61,5 +83,6 @@ def _blocks(source: int, target: int) -> list[tuple[int, int, NDArray[np.float32
     for rows in np.split(weights, range(_BLOCK, target, _BLOCK)):
         used = np.flatnonzero(rows.any(0))
         first, last = int(used[0]), int(used[-1]) + 1
-        blocks.append((first, last, np.ascontiguousarray(rows[:, first:last])))
+        some = np.ascontiguousarray(rows[:, first:last])
+        blocks.append(_Block(first, last, some, np.kron(some.T, np.eye(3, dtype=np.float32))))
     return blocks

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,6 @@ from tgrpo.errors import BusyError, DeadlineError, PolicyError, RobotFault, Tgrp
 from tgrpo.keys import ClientKeys
 from tgrpo.spec import Embodiment, ObservationSpec
 from tgrpo.types import Observation
-from tgrpo.view import fitted
 from tgrpo_ros.frames import FrameReceiver
 from tgrpo_ros.meter import Meter
 from tgrpo_ros.motion import Command, Source
@@ -184,16 +183,16 @@ class PolicyLoop:
             self._permitted_since = time.monotonic()
         status, proprio = self._status, self._proprio
         if status is not None and proprio is not None:
-            self._consider(status, proprio, self._needed, new=bool(arrived))
+            self._consider(status, proprio, self._needed, arrived)
 
-    def _consider(self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec, *, new: bool) -> None:
+    def _consider(self, status: ArmStatus, proprio: Proprio, needed: ObservationSpec, arrived: Collection[str]) -> None:
         """Asks if a chunk is due and the pictures are there.
 
         Args:
             status: Of an arm that may be moved.
             proprio: What it reports.
             needed: What the policy wants to see.
-            new: Whether a picture has just arrived.
+            arrived: Cameras whose pictures have just arrived.
         """
         self._strategy.spare = not status.waits
         now = proprio.time if status.waits else time.monotonic()
@@ -206,10 +205,13 @@ class PolicyLoop:
             return
         if not status.waits and needed.cameras:
             # In real time a request follows new pictures at once: one that is due in between would show older ones.
-            if not (new or self._gathering):
+            if not (arrived or self._gathering):
                 return
             self._gathering = not self._views.settled(needed.cameras, time.monotonic())
-            if self._gathering:
+            if self._gathering:  # time enough to scale what is there already
+                for camera in needed.cameras:
+                    if camera in arrived:
+                        self._views.scaled(camera, needed.size)
                 return
         self._decide(status, proprio, needed)
 
@@ -271,7 +273,8 @@ class PolicyLoop:
         if self._client is None:
             return
         seen = {camera: self._views.newest[camera] for camera in needed.cameras}
-        images = {camera: fitted(one.image, needed.size) for camera, one in seen.items() if one.image is not None}
+        scaled = {camera: self._views.scaled(camera, needed.size) for camera in seen}
+        images = {camera: image for camera, image in scaled.items() if image is not None}
         began = time.monotonic()
         now = proprio.time if status.waits else began
         observed = min([now, *(sighting.header.captured for sighting in seen.values())])

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from tgrpo.types import Image
+from tgrpo.view import fitted
 from tgrpo_ros.frames import Header, Sighting
 
 OVERDUE = 1.5
@@ -65,6 +67,7 @@ class Views:
         """Has seen nothing."""
         self.newest: dict[str, Sighting] = {}
         self._views: dict[str, View] = {}
+        self._scaled: dict[tuple[str, int], tuple[Sighting, Image]] = {}
 
     def add(self, arrived: Mapping[str, Sighting], now: float) -> None:
         """Takes note of new pictures.
@@ -82,6 +85,21 @@ class Views:
     def settled(self, cameras: Iterable[str], now: float) -> bool:
         """Whether it is not worth waiting for a further picture of these cameras, all of which have sent one."""
         return not worth_waiting([self._views[camera] for camera in cameras], now)
+
+    def scaled(self, camera: str, size: int) -> Image | None:
+        """The newest picture of a camera as a policy wants it, scaled once; None if only its mark has come.
+
+        Args:
+            camera: One that has sent a picture.
+            size: Height and width of the result [px].
+        """
+        sighting = self.newest[camera]
+        if sighting.image is None:
+            return None
+        known = self._scaled.get((camera, size))
+        if known is None or known[0] is not sighting:
+            known = self._scaled[camera, size] = sighting, fitted(sighting.image, size)
+        return known[1]
 
 
 def _interval(last: Header, new: Header) -> float | None:

@@ -81,6 +81,18 @@ def test_partners_are_waited_for_until_they_are_here(views):
     assert views.newest["wrist"].header.sequence == 3
 
 
+def test_a_picture_is_scaled_once(views):
+    """One pixel becomes four of its colour."""
+    scaled = views.scaled("front", 2)
+    assert scaled.shape == (2, 2, 3)
+    assert views.scaled("front", 2) is scaled
+    assert views.scaled("front", 1).shape == (1, 1, 3)
+    views.add({"front": sighting("front", 3, 3 * T)}, 3 * T + LATE)
+    assert views.scaled("front", 2) is not scaled
+    views.add({"front": Sighting(views.newest["front"].header, None)}, 3 * T + LATE)
+    assert views.scaled("front", 2) is None
+
+
 def test_a_lost_picture_does_not_double_the_interval(views):
     views.add({"wrist": sighting("wrist", 4, 4 * T)}, 4 * T + LATE)  # the third one was lost
     views.add({"front": sighting("front", 5, 5 * T)}, 5 * T + LATE)
