@@ -19,11 +19,12 @@ from sim.console import Bar
 from sim.control import Control
 from sim.evaluate import outcomes, side_by_side
 from sim.libero import resolve_task, task_names
+from sim.pool import CancelledRolloutsError, Pool
 from sim.ranks import START
 from sim.rollout import Unit, UnitResult
 from sim.settings import TrainSettings, state_range, step_limit
 from sim.shared import SharedPolicy, acting
-from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
+from sim.vector import WorkerPool, WorkerSettings
 from tgrpo.algo.samplers import Outcome
 from tgrpo.errors import CheckpointError
 from tgrpo.learner import Learner
@@ -70,7 +71,7 @@ class Training:
         # Hidden like every file under construction, so that a killed run's is removed by the next one.
         self._acting = run.path / ".tmp-acting"
 
-    def execute(self, pool: WorkerPool | None = None) -> dict[str, Any]:
+    def execute(self, pool: Pool | None = None) -> dict[str, Any]:
         """Runs to the end or to a stop, from the newest checkpoint if there is one.
 
         Args:
@@ -123,7 +124,7 @@ class Training:
                 f"Resuming after iteration {self.iteration} from {folder}.", highlight=False, soft_wrap=True
             )
 
-    def _run(self, pool: WorkerPool) -> None:
+    def _run(self, pool: Pool) -> None:
         try:
             self._evaluate_once(pool, "before")
             self._train(pool)
@@ -132,7 +133,7 @@ class Training:
         except CancelledRolloutsError:
             self._checkpoint()
 
-    def _train(self, pool: WorkerPool) -> None:
+    def _train(self, pool: Pool) -> None:
         settings = self.settings
         with MetricsWriter(self.run.path, resume_after=self._saved) as metrics:
             while self.iteration < settings.iterations and not self.control.stopping:
@@ -146,7 +147,7 @@ class Training:
                 self._pause()
         self._checkpoint()
 
-    def _iterate(self, pool: WorkerPool) -> dict[str, Any]:
+    def _iterate(self, pool: Pool) -> dict[str, Any]:
         settings = self.settings
         self._status("training")
         started = time.monotonic()
@@ -187,7 +188,7 @@ class Training:
                 self._checkpoint()
             self.control.wait_while_paused(0.2)
 
-    def _measure(self, pool: WorkerPool) -> dict[str, Any]:
+    def _measure(self, pool: Pool) -> dict[str, Any]:
         """Held-out success on the way; nothing if a stop comes in between."""
         try:
             result = self._evaluate(pool, "evaluating")
@@ -195,7 +196,7 @@ class Training:
             return {}
         return {"eval": {"successes": result["successes"], "n": result["n"]}}
 
-    def _evaluate_once(self, pool: WorkerPool, when: Literal["before", "after"]) -> None:
+    def _evaluate_once(self, pool: Pool, when: Literal["before", "after"]) -> None:
         name = f"eval_{when}.json"
         if self.run.read_json(name) is not None:
             return
@@ -203,7 +204,7 @@ class Training:
             raise CheckpointError(f"{self.run.path / name} is missing, so an improvement cannot be shown; start anew.")
         self.run.write_json(name, self._evaluate(pool, f"evaluating {when}", when))
 
-    def _evaluate(self, pool: WorkerPool, what: str, video: str = "") -> dict[str, Any]:
+    def _evaluate(self, pool: Pool, what: str, video: str = "") -> dict[str, Any]:
         settings = self.settings
         self._status("evaluating")
         started = time.monotonic()
