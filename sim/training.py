@@ -92,7 +92,7 @@ class Training:
                     workers = WorkerPool(ranks.worker_count(self.settings), WorkerSettings(mode=self.settings.mode))
                     pool = stack.enter_context(workers)
                 if sharding.world() > 1:
-                    pool = ranks.DividedPool(pool)
+                    pool = ranks.DividedPool(pool, self.learner)
                 self._run(pool)
             return self._finish()
         except BaseException as error:

@@ -80,6 +80,8 @@ class LearnerSettings(Strict, frozen=True):
     """Rank of the adapters."""
     lora_alpha: Count = 16
     """Scale of the adapters is ``alpha / rank``."""
+    shard: bool = False
+    """Several processes keep a part of a large base each (FSDP2) and gather it for rollouts: room for updates."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +140,7 @@ class Learner:
         policy: The policy in training; :meth:`export` saves it with what was trained.
     """
 
-    def __init__(
-        self, policy: Trainable, settings: LearnerSettings, *, temperature: float, seed: int, spread: bool = True
-    ) -> None:
+    def __init__(self, policy: Trainable, settings: LearnerSettings, *, temperature: float, seed: int) -> None:
         """Prepares training.
 
         Args:
@@ -148,7 +148,6 @@ class Learner:
             settings: How to train.
             temperature: At which the rollouts are sampled; ratios use the same.
             seed: Of the adapters' initial values and of the order of minibatches.
-            spread: Whether several processes spread a large base over them; then the policy cannot decide.
 
         Raises:
             SettingsError: There are several processes, and every weight is trained.
@@ -161,8 +160,7 @@ class Learner:
         self._adapters = Adapters(
             policy.model, settings.adapter, settings.lora_rank, settings.lora_alpha, policy.lora_targets
         )
-        if sharding.world() > 1:
-            self._divide(spread=spread)
+        self._sharded = sharding.world() > 1 and self._shard()
         self._order = np.random.default_rng(seed)
         self._optimiser = torch.optim.AdamW(
             self._adapters.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
@@ -177,6 +175,8 @@ class Learner:
             groups: Rollouts of the policy as it is now; the same in every process, if there are several.
             rate: Share of the learning rate to use, for a schedule.
         """
+        if self._sharded:
+            self.policy.release()
         for weights in self._optimiser.param_groups:
             weights["lr"] = self.settings.learning_rate * rate
         rows = estimate.advantages(groups, self.settings)
@@ -193,6 +193,11 @@ class Learner:
         means = {name: float(np.mean(values)) for name, values in sums.items()}
         means["ratio_max"] = max(sums["ratio_max"])
         return Update(**means, **reproduction, groups=len(groups), groups_skipped=skipped)
+
+    def gather(self) -> None:
+        """Before rollouts: all processes together get whole what is sharded, until the next update."""
+        if self._sharded:
+            self.policy.gather()
 
     def export(self, folder: Path) -> None:
         """Writes the policy with what was trained: a folder that ``tgrpo.policies.load`` finds."""
@@ -256,17 +261,20 @@ class Learner:
             torch.arange(self.policy.spec.chunk) < executed[:, None],
         )
 
-    def _divide(self, *, spread: bool) -> None:
-        """Spreads a large base over the processes, if wanted; a small one stays whole in each of them.
+    def _shard(self) -> bool:
+        """Shards a large base over the processes, if wanted; returns whether it did.
 
         Raises:
             SettingsError: Every weight is trained.
         """
         if self._adapters.rank is None:
             raise SettingsError("adapter is 'full': several processes train adapters only; train with 'lora'.")
-        large = self.policy.layers_to_spread() if spread else None
-        if large is not None:
-            sharding.spread(*large, self._adapters.parameters())
+        large = self.policy.layers_to_shard() if self.settings.shard else None
+        if large is None:
+            return False
+        self.policy.release()
+        sharding.shard(*large, self._adapters.parameters())
+        return True
 
     def _minibatches(self, total: int) -> list[Tensor]:
         return list(torch.from_numpy(self._order.permutation(total)).split(self.settings.minibatch))

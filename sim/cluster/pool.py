@@ -1,8 +1,8 @@
 """Rollouts on all machines of a Ray cluster, which may come and go.
 
-One actor on each machine holds a pool of workers, which replaces those that die or hang; see :mod:`sim.vector`. This side
-gives each machine its share of a batch and gives the share of a machine that is lost to others, under the same seeds.
-Ray restarts and retries nothing, as it would not notice a machine that hangs and might play twice.
+One actor on each machine holds a pool of workers, which replaces those that die or hang; see :mod:`sim.vector`. This
+side gives each machine its share of a batch, and what a lost machine had to others, under the same seeds. Ray restarts
+and retries nothing, as it would not notice a machine that hangs and might play twice.
 """
 
 from __future__ import annotations
@@ -35,6 +35,9 @@ THREADS = 3
 """Of an actor: one plays, the others answer."""
 
 
+NOTHING = Account(Spent(), 0)
+
+
 @dataclass
 class _Machine:
     """One machine of the cluster, as seen from here."""
@@ -49,7 +52,7 @@ class _Machine:
     """When it gave the last one, on this machine's monotonic clock [s]."""
     pid: int | None = None
     """Process of its actor; None until it has started."""
-    account: Account = Account(Spent(), 0)
+    account: Account = NOTHING
     playing: Any = None
     """What it will answer when it has played its tasks."""
     tasks: tuple[Task, ...] = ()
@@ -156,7 +159,7 @@ class RayPool:
         self.close()
 
     def _discover(self) -> None:
-        """Starts an actor on each machine that has none; those with graphics cards simulate only if there are no others."""
+        """Starts an actor on each machine that has none; those with graphics cards only if there are no others."""
         alive = {node["NodeID"]: node["Resources"] for node in self._ray.nodes() if node["Alive"]}
         able = {name: has for name, has in alive.items() if has.get("CPU", 0) >= 1}
         able = {name: has for name, has in able.items() if not has.get("GPU")} or able

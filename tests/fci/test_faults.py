@@ -213,3 +213,18 @@ def test_the_gripper_moves_while_the_arm_does(moving, wait):
     moving.arm.grip(False)
     wait(lambda: (moving.run(0.02), moving.state().fingers[0] > before - 0.005)[1])
     assert moving.state().mode == "moving"
+
+
+def test_a_hand_that_is_busy_holds_up_neither_the_arm_nor_the_next_wish(moving, wait, measured):
+    """Closing takes the simulated hand 0.8 s; in the middle of it somebody wants it open again."""
+    actions = np.zeros((20, 7))
+    actions[:, 6] = -1.0
+    moving.arm.grip(True)
+    begun = time.monotonic()
+    moving.stream(actions[:4], np.arange(4) / 10.0)
+    moving.arm.grip(False)
+    moving.stream(actions, np.arange(20) / 10.0)
+    wait(lambda: (moving.run(0.02), moving.state().fingers[0] > 0.035)[1])
+    measured("hand closed and open again", time.monotonic() - begun)
+    assert moving.state().mode == "moving"  # 0.1 s without a reference would have stopped the controller
+    assert {name for _, level, name in moving.levels if level is not Level.RUN} <= {"stale_command", "starved"}

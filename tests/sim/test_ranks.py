@@ -1,5 +1,6 @@
 """`tgrpo train` under the real torchrun: two processes train what one does, stop together and fail together."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -23,6 +24,11 @@ from tgrpo.record.metrics import read_metrics
 from tgrpo.record.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[2]
+_path = ROOT / "tests" / "tgrpo" / "policies" / "conftest.py"
+_spec = importlib.util.spec_from_file_location("policy_parts", _path)
+parts = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(parts)
+
 SAME = ("success_rate", "return_mean", "length_mean", "groups", "groups_skipped", "environment_steps", "stages")
 CLOSE = ("loss", "entropy", "grad_norm", "ratio_max", "clip_fraction", "kl")
 """Processes add up in another order: a thousandth, or 1e-5 where a figure may be 0."""
@@ -53,7 +59,7 @@ def options(settings, prefix="--"):
     for name, value in msgspec.structs.asdict(settings).items():
         if isinstance(value, msgspec.Struct):
             yield from options(value, f"--{name}.")
-        elif value is not None:
+        elif value is not None and value is not False:  # off is the default of every switch
             yield from (prefix + name.replace("_", "-"), str(value))
 
 
@@ -138,6 +144,22 @@ def test_two_processes_begin_alike_and_ctrl_c_stops_both_with_a_checkpoint(alone
     assert RunFolder(folder).checkpoints()[-1] == len(rows)
     assert not list(folder.glob(".tmp*"))
     assert json.loads((folder / "status.json").read_text())["state"] == "finished"
+
+
+def test_an_openvla_is_sharded_in_updates_and_whole_in_rollouts(tmp_path):
+    parts.save_talkative(tmp_path)
+    words = f"--policy openvla --checkpoint {tmp_path} --suite libero_spatial --task 2 --iterations 2 --groups 2"
+    words += " --group-size 2 --max-steps 2 --train-states 0-1 --held-out-states 2-3 --evaluate-every 0 --workers 2"
+    words += " --temperature 1.0 --learner.lora-rank 2 --learner.epochs 1 --learner.learning-rate 1e-3 --learner.shard"
+    process = torchrun("--run-dir", str(tmp_path / "run"), *words.split())
+    said, errors = ended(process, 300)
+    assert process.returncode == 0, errors[-3000:]
+    assert "Held-out success" in said
+    rows = read_metrics(tmp_path / "run")
+    assert [row["episodes"] for row in rows] == [4, 8]
+    # What acted was gathered again after each update: the learner finds its log-probabilities.
+    assert all(row["reproduction_error"] < 1e-4 for row in rows)
+    assert all(row["grad_norm"] > 0 for row in rows)
 
 
 def test_what_process_0_refuses_ends_all_with_one_message(tmp_path):

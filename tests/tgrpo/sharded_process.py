@@ -29,7 +29,15 @@ _spec.loader.exec_module(parts)
 TEXTS = ("turn on the stove", "pick up the basket")
 DECISIONS = 3
 SETTINGS = LearnerSettings(
-    learning_rate=1e-3, lora_rank=2, lora_alpha=4, epochs=2, minibatch=5, micro_batch=2, kl=0.1, kl_estimator="exact"
+    learning_rate=1e-3,
+    lora_rank=2,
+    lora_alpha=4,
+    epochs=2,
+    minibatch=5,
+    micro_batch=2,
+    kl=0.1,
+    kl_estimator="exact",
+    shard=True,
 )
 
 
@@ -55,22 +63,36 @@ def group_of(tokens, log_probs):
     return RolloutGroup("suite", 0, 0, 0, "hash", trajectories)
 
 
+def update_of(learner, rollouts):
+    with np.load(rollouts) as stored:
+        return learner.update([group_of(stored["tokens"], stored["log_probs"])])
+
+
 def updated(folder, rollouts):
-    """Figures of an update, the adapters after it, and the policy."""
+    """Figures of an update, the adapters after it, and the learner."""
     policy = load_policy(folder)
     policy.prepare_training()
     assert policy.vla.engine is not None  # as after a load with its checks
     learner = Learner(policy, SETTINGS, temperature=1.0, seed=0)
-    with np.load(rollouts) as stored:
-        update = learner.update([group_of(stored["tokens"], stored["log_probs"])])
+    update = update_of(learner, rollouts)
     weights = {name: value.detach().clone() for name, value in policy.model.named_parameters() if ".lora_" in name}
-    return asdict(update), weights, policy
+    return asdict(update), weights, learner
+
+
+def decided(learner):
+    """Tokens and log-probabilities that are sampled with the weights as they are."""
+    learner.gather()
+    policy = learner.policy
+    policy.reset([0, 1])
+    chunks = policy.act([seen[0] for seen in views()], temperature=1.0)
+    return {name: torch.tensor(np.stack([getattr(c, name) for c in chunks])) for name in ("tokens", "log_probs")}
 
 
 def main(folder, rollouts, out):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo")
-    figures, weights, policy = updated(folder, rollouts)
+    figures, weights, learner = updated(folder, rollouts)
+    policy = learner.policy
     layers = policy.model.language_model.model.layers
     base = [value for name, value in layers.named_parameters() if ".lora_" not in name]
     whole, here = sum(value.numel() for value in base), sum(value.to_local().numel() for value in base)
@@ -80,9 +102,12 @@ def main(folder, rollouts, out):
         refused = ""
     except SettingsError as error:
         refused = str(error)
+    chunks = decided(learner)
+    again = asdict(update_of(learner, rollouts))
     out = Path(out)
-    save_file(weights, out / f"{sharding.rank()}.safetensors")
-    (out / f"{sharding.rank()}.json").write_text(json.dumps({**figures, "share": here / whole, "refused": refused}))
+    save_file(weights | chunks, out / f"{sharding.rank()}.safetensors")
+    told = {"first": figures, "second": again, "share": here / whole, "refused": refused}
+    (out / f"{sharding.rank()}.json").write_text(json.dumps(told))
     distributed.destroy_process_group()
 
 

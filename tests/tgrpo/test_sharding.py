@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,9 @@ def test_two_processes_learn_what_one_does(folder, tmp_path):
         timeout=540,
     )
     assert ran.returncode == 0, ran.stderr[-3000:]
-    wanted, weights, _ = process.updated(folder, rollouts)
+    wanted, weights, learner = process.updated(folder, rollouts)
+    chunks = process.decided(learner)
+    again = asdict(process.update_of(learner, rollouts))
     stored = [load_file(tmp_path / f"{rank}.safetensors") for rank in range(2)]
     told = [json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2)]
     assert all(abs(one["share"] - 0.5) < 0.01 for one in told)
@@ -63,8 +66,13 @@ def test_two_processes_learn_what_one_does(folder, tmp_path):
     assert all(torch.equal(stored[0][name], stored[1][name]) for name in weights)
     assert max(float(value.abs().max()) for name, value in weights.items() if "lora_B" in name) > 1e-4
     assert all(torch.allclose(stored[0][name], value, atol=2e-5) for name, value in weights.items())
-    for name, value in wanted.items():
-        assert told[0][name] == pytest.approx(value, rel=1e-3, abs=1e-5), name
+    for one in stored:  # gathered, each process decides as one alone does
+        assert torch.equal(one["tokens"], chunks["tokens"])
+        assert torch.allclose(one["log_probs"], chunks["log_probs"], atol=1e-3)
+    # and the next update is one of sharded weights again
+    for which, figures in (("first", wanted), ("second", again)):
+        for name, value in figures.items():
+            assert told[0][which][name] == pytest.approx(value, rel=1e-3, abs=1e-5), (which, name)
 
 
 @pytest.mark.parametrize(("rows", "most"), [(7, 2), (1, 4), (8, 2), (5, 3)])

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import struct
 import subprocess
 import sys
 import threading
@@ -137,6 +138,27 @@ class Swaying:
         return [ActionChunk(actions)] * len(observations)
 
 
+class WallClock:
+    """A wall clock that can be set, for processes with this environment.
+
+    Attributes:
+        environment: What such a process needs.
+    """
+
+    def __init__(self, folder, compiler):
+        library, path = folder / "wall_clock.so", folder / "wall_clock"
+        source = Path(__file__).with_name("wall_clock.c")
+        subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
+        path.write_bytes(bytes(8))
+        self.environment = {"LD_PRELOAD": str(library), "WALL_CLOCK": str(path)}
+        self._path = path
+
+    def set(self, seconds):
+        """Says by how much the wall clock is off [s]."""
+        with self._path.open("r+b") as file:
+            file.write(struct.pack("q", seconds))
+
+
 class Robot:
     """Starts nodes, and talks to them as a client would."""
 
@@ -147,6 +169,7 @@ class Robot:
         self.scene = Scene(f"ipc://{folder / 'scene'}")
         self.ros, self.node = ros, ros.create_node("tester")
         self.processes, self.statuses, self.diagnostics, self.said = {}, [], [], []
+        self.environment = {}
         self.node.create_subscription(String, "/tgrpo_arm/status", self._hear, LATCHED)
         self.node.create_subscription(DiagnosticArray, "/diagnostics", self.diagnostics.append, 10)
         self.node.create_subscription(String, "/tgrpo_session/say", lambda m: self.said.append(m.data), 10)
@@ -165,7 +188,7 @@ class Robot:
         words = [word for key, value in values.items() for word in ("-p", f"{key}:={value}")]
         renamed = ["-r", f"__node:={name}"] if name else []
         command = [sys.executable, "-m", f"tgrpo_ros.{kind}_node", "--ros-args", *renamed, *words]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), **self.environment}
         with self.log(name or kind).open("w") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         self.processes[name or kind] = process

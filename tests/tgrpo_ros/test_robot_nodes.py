@@ -1,15 +1,18 @@
 """The robot's nodes as real processes: transitions, takeover, and what happens when one of them goes."""
 
 import importlib.util
+import shutil
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 pytest.importorskip("rclpy")
+from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import Transition
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.parameter import Parameter
@@ -211,6 +214,66 @@ def test_a_person_takes_the_arm_and_gives_it_back(robot):
     assert set(robot.said) == {"failure"}
     assert robot.enable(False).success
     robot.status(level="DECELERATE")
+
+
+def test_b11_a_second_teleoperation_is_refused_and_a_lost_one_is_a_hold(robot, record_property):
+    robot.armed()
+    robot.start("teleop", device="joy")
+    robot.until(lambda: "human" in robot.statuses[-1]["leases"])
+    held = robot.statuses[-1]["leases"]["human"]
+    message = Joy(axes=[0.0, 0.5, 0.0, 0.0, 0.0, 0.0], buttons=[0] * 10 + [1])
+    robot.until(lambda: (robot.joy.publish(message), robot.statuses[-1]["source"] == "human")[1], "not taken")
+    # Both hear the same device, so nothing but the lease keeps the second one from the arm.
+    robot.start("teleop", name="second_teleop", device="joy")
+    asked = lambda: (robot.joy.publish(message), robot.statuses[-1]["refused"].get("lease held", 0) > 0)[1]  # noqa: E731
+    robot.until(asked, "the second teleoperation was not refused")
+    assert robot.statuses[-1]["leases"]["human"] == held
+    assert robot.statuses[-1]["source"] == "human"
+    for name in ("second_teleop", "teleop"):
+        robot.processes[name].kill()
+    begun = time.monotonic()
+    reasons = ("stale_command", "lease_lost")
+    robot.until(lambda: robot.statuses[-1]["reason"] in reasons, "a lost teleoperation was not noticed")
+    took = time.monotonic() - begun
+    record_property("B11: teleoperation killed to HOLD", f"{took:.3f} s")
+    print(f"B11: teleoperation killed to HOLD: {took:.3f} s, watchdog 1.0 s")
+    assert robot.statuses[-1]["level"] in ("HOLD", "DECELERATE")
+    assert took < 10.0
+
+
+@pytest.fixture
+def wall_clock(tmp_path):
+    if (compiler := shutil.which("cc")) is None:
+        pytest.skip("a wall clock that can be set needs a C compiler: sudo apt-get install gcc")
+    return parts.WallClock(tmp_path, compiler)
+
+
+def test_b6_a_wall_clock_that_is_set_changes_neither_rate_nor_level(robot, wall_clock, record_property):
+    """All nodes share a wall clock of their own, which is set to and fro while the policy moves the arm."""
+    stamps = []
+    robot.node.create_subscription(PoseStamped, "/tgrpo_arm/pose", lambda m: stamps.append(m.header.stamp.sec), 100)
+    robot.environment = wall_clock.environment
+    robot.armed()
+    robot.until(lambda: stamps)
+
+    def observe():
+        """Poses reported in each of the next 3 seconds, the levels, and by how much the nodes' clock is off [s]."""
+        stamps.clear()
+        robot.statuses.clear()
+        end = time.monotonic() + 3.0
+        robot.until(lambda: time.monotonic() > end and stamps and robot.statuses)
+        return len(stamps) / 3.0, {one["level"] for one in robot.statuses}, stamps[-1] - time.time()
+
+    calm = observe()[0]
+    for seconds in (10, 0, 3600, 0):  # steps of 10 s and 1 h, there and back
+        wall_clock.set(seconds)
+        rate, levels, off = observe()
+        record_property(f"B6: wall clock {seconds:+d} s", f"{rate:.1f} of {calm:.1f} reports a second")
+        print(f"B6: wall clock {seconds:+d} s: {rate:.1f} reports a second, before {calm:.1f}; levels {levels}")
+        assert off == pytest.approx(seconds, abs=3.0)  # the nodes' clock really was set
+        assert levels == {"RUN"}, {(one["level"], one["reason"]) for one in robot.statuses}
+        assert rate > 0.5 * calm  # a timer on the wall clock stops for good; what is missing beyond is load
+    assert robot.statuses[-1]["source"] == "policy"
 
 
 @pytest.mark.parametrize("spoil", ["layout", "junk"])

@@ -163,12 +163,19 @@ class VlaPolicy:
             raise SettingsError("the head 'l1' has no probabilities to train; load the checkpoint with 'discrete'.")
         self.model.save_memory()
 
-    def layers_to_spread(self) -> tuple[nn.Module, Sequence[nn.Module]]:
-        """The language model and its layers; what decided with the whole weights lets go of them."""
-        self.vla.__dict__.pop("engine", None)
-        self.model.__dict__.pop("trunk", None)
+    def layers_to_shard(self) -> tuple[nn.Module, Sequence[nn.Module]]:
+        """The language model and its layers."""
         llama = self.model.language_model.model
         return llama, list(llama.layers)
+
+    def gather(self) -> None:
+        """Copies the sharded layers to decide with."""
+        self.model.gather()
+
+    def release(self) -> None:
+        """Lets go of the engine and its weights."""
+        self.vla.__dict__.pop("engine", None)
+        self.model.__dict__.pop("trunk", None)
 
     def see(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Vision features of a batch ``(B, I * 256, F)``."""

@@ -1,6 +1,6 @@
-"""Several processes, one card each: the base is spread over them, the work of an update is divided.
+"""Several processes, one card each: the base is sharded over them, the work of an update is divided.
 
-Under ``torchrun``, after ``torch.distributed.init_process_group()``. If wanted, FSDP2 spreads the frozen base layer by
+Under ``torchrun``, after ``torch.distributed.init_process_group()``. If wanted, FSDP2 shards the frozen base layer by
 layer and gathers one layer at a time; adapters are small and stay whole in every process, so that checkpoints and
 optimisers need to know nothing of it. Without a process group everything here does nothing.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -45,12 +46,12 @@ def together() -> Iterator[None]:
         ) from error
 
 
-def spread(root: nn.Module, layers: Iterable[nn.Module], whole: Sequence[nn.Parameter]) -> None:
-    """Spreads the weights of some layers over all processes.
+def shard(root: nn.Module, layers: Iterable[nn.Module], whole: Sequence[nn.Parameter]) -> None:
+    """Shards the weights of some layers over all processes.
 
     Args:
         root: Its forward pass calls the layers one after another.
-        layers: Their weights are spread; all of them compute in their own forward passes.
+        layers: Their weights are sharded; all of them compute in their own forward passes.
         whole: Parameters that stay whole in every process: what is trained.
     """
     from torch.distributed.device_mesh import init_device_mesh
@@ -61,9 +62,19 @@ def spread(root: nn.Module, layers: Iterable[nn.Module], whole: Sequence[nn.Para
     kept = set(whole)
     for layer in layers:
         fully_shard(layer, mesh=mesh, ignored_params=kept & set(layer.parameters()))
-    # The root has no weights of its own to spread, but lets one layer be gathered while the last one computes.
-    spread_already = {value for value in root.parameters() if type(value.data) is not Tensor}
-    fully_shard(root, mesh=mesh, ignored_params=set(root.parameters()) - spread_already)
+    # The root has no weights of its own to shard, but lets one layer be gathered while the last one computes.
+    sharded_already = {value for value in root.parameters() if is_sharded(value)}
+    fully_shard(root, mesh=mesh, ignored_params=set(root.parameters()) - sharded_already)
+
+
+def is_sharded(weight: Tensor) -> bool:
+    """Whether this process has only a part of a weight."""
+    return type(weight.data) is not Tensor
+
+
+def gathered(weight: Tensor) -> Tensor:
+    """A weight without gradients, whole: itself, or a copy of what the processes have, which takes all of them."""
+    return cast(Any, weight.data).full_tensor() if is_sharded(weight) else weight.data
 
 
 def divide(rows: Tensor, most: int) -> list[tuple[Tensor, bool]]:

@@ -112,10 +112,16 @@ class TinyPolicy:
         return torch.from_numpy(pictures), torch.from_numpy(padded), torch.from_numpy(proprio)
 
     def prepare_training(self) -> None:
-        """Nothing is left to do; see :class:`tgrpo.policies.trainable.Trainable`, also for the next two."""
+        """Nothing is left to do; see :class:`tgrpo.policies.trainable.Trainable`, also for what follows."""
 
-    def layers_to_spread(self) -> None:
-        """It is whole in every process; see :class:`tgrpo.policies.trainable.Trainable`."""
+    def layers_to_shard(self) -> None:
+        """It is whole in every process."""
+
+    def gather(self) -> None:
+        """There is nothing to gather."""
+
+    def release(self) -> None:
+        """There is nothing to let go of."""
 
     def see(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Vision tokens ``(B, tokens, E)`` of a batch."""

@@ -39,11 +39,14 @@ class Trainable(Policy, Protocol):
     def drifts(self) -> bool:
         """Whether rollouts may round differently than updates, so that their log-probabilities differ."""
 
-    def layers_to_spread(self) -> tuple[nn.Module, Sequence[nn.Module]] | None:
-        """The module that calls a large network's layers, and the layers, to spread over processes; else None.
+    def layers_to_shard(self) -> tuple[nn.Module, Sequence[nn.Module]] | None:
+        """The module that calls a large network's layers, and the layers, to shard over processes; else None."""
 
-        From then on the policy cannot decide.
-        """
+    def gather(self) -> None:
+        """Gets all that is needed to decide from the other processes, once layers are sharded; it takes all of them."""
+
+    def release(self) -> None:
+        """Lets go of what :meth:`gather` got, and whatever else only decisions need."""
 
     def prepare_training(self) -> None:
         """Gets ready for gradients.

@@ -113,14 +113,18 @@ class Hand:
         self._wishes.put(close)
 
     def _serve(self) -> None:
+        motion: Any = None
         while True:
             try:
                 self.width = float(self._gripper.width)
                 wish = self._newest()
                 if wish is True:
-                    self._gripper.grasp_async(**_GRASP)
+                    motion = self._gripper.grasp_async(**_GRASP)
                 elif wish is False:
-                    self._gripper.move_async(OPEN_WIDTH, 0.1)
+                    motion = self._gripper.move_async(OPEN_WIDTH, 0.1)
+                elif motion is not None and motion.wait(0.0):
+                    done, motion = motion, None
+                    done.get()  # raises what the hand refused, which would be lost with the future
             except Exception as error:  # noqa: BLE001  (a gripper that fails must not take the arm with it)
                 _log.warning("gripper: %s", error)
                 time.sleep(0.5)

@@ -27,7 +27,7 @@ class Engine:
             rows: Sizes of batches; see :class:`Recorder`.
 
         Raises:
-            SettingsError: The weights are spread over several processes.
+            SettingsError: The weights are sharded over several processes.
         """
         trunk = self._trunk = network.trunk
         self._moves = trunk.moves

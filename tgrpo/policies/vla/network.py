@@ -19,6 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from transformers.models.llama.configuration_llama import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaForCausalLM, LlamaRotaryEmbedding
 
+from tgrpo.errors import SettingsError
+from tgrpo.policies import sharding
 from tgrpo.policies.vla.prompts import ACTION_IDS
 from tgrpo.policies.vla.trunk import Trunk
 from tgrpo.policies.vla.vision import Projector, VisionBackbone, VitSizes
@@ -88,9 +90,16 @@ class Network(nn.Module):
         """The language model for decisions, from the same weights; made when it is first needed.
 
         Raises:
-            SettingsError: The weights are spread over several processes.
+            SettingsError: The weights are sharded over several processes; see :meth:`gather`.
         """
+        if any(map(sharding.is_sharded, self.language_model.model.parameters())):
+            raise SettingsError("weights that are sharded over processes cannot decide; gather them first.")
         return Trunk(self.language_model.model)
+
+    def gather(self) -> None:
+        """Copies sharded weights to decide with, for as long as :attr:`trunk` is kept; it takes all processes."""
+        if "trunk" not in self.__dict__:
+            self.__dict__["trunk"] = Trunk(self.language_model.model)
 
     def restore_frequencies(self) -> None:
         """Computes the rotary frequencies, which are in no file; a network built on the meta device has none.

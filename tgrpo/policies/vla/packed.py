@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from tgrpo.policies import sharding
 from tgrpo.policies.adapters import NAME
 
 
@@ -20,7 +21,8 @@ class Packed:
     """Some linear layers without biases, side by side.
 
     The weights of the layers become views of one matrix, so there still is one copy of them, and whoever changes them
-    in place changes what is computed here. Adapters are copied by :meth:`take`, in the precision of the weights.
+    in place changes what is computed here. Sharded weights are copied. Adapters are copied by :meth:`take`, in the
+    precision of the weights.
     """
 
     def __init__(self, layers: Sequence[nn.Module]) -> None:
@@ -30,10 +32,12 @@ class Packed:
             layers: Linear layers of one input width, with or without adapters.
         """
         bases = [_base(layer) for layer in layers]
-        self._weight = bases[0].weight.data if len(bases) == 1 else torch.cat([base.weight.data for base in bases])
+        weights = [sharding.gathered(base.weight) for base in bases]
+        self._weight = weights[0] if len(bases) == 1 else torch.cat(weights)
         self._widths = [len(base.weight) for base in bases]
         for base, rows in zip(bases, self._weight.split(self._widths), strict=True):
-            base.weight.data = rows
+            if not sharding.is_sharded(base.weight):
+                base.weight.data = rows
         self._adapter: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, x: Tensor) -> Tensor:

@@ -6,6 +6,8 @@ with transformers' layers; that both agree is checked when a checkpoint is loade
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers.models.llama.modeling_llama import LlamaModel
 
-from tgrpo.errors import SettingsError
+from tgrpo.policies import sharding
 from tgrpo.policies.vla.packed import Packed, has_adapter
 
 
@@ -25,13 +27,7 @@ class Trunk:
     """
 
     def __init__(self, llama: LlamaModel) -> None:
-        """Packs the weights of the layers, in place.
-
-        Raises:
-            SettingsError: They are spread over several processes.
-        """
-        if any(type(value.data) is not Tensor for value in llama.parameters()):
-            raise SettingsError("weights that are sharded over processes cannot decide; let workers load the policy.")
+        """Packs the weights of the layers, in place; sharded ones are copied, which takes all processes."""
         self._llama = llama
         self._layers = [_Layer(layer) for layer in llama.layers]
         self._seen: tuple[Any, ...] = ()
@@ -88,6 +84,7 @@ class _Layer:
     def __init__(self, layer: nn.Module) -> None:
         self._layer = layer
         self._groups = [Packed(linears) for linears in self._shared()]
+        self._norms = [_norm(norm) for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
         attention: Any = layer.self_attn
         self.dim = int(attention.head_dim)
         self.key_heads = attention.k_proj.weight.shape[0] // self.dim
@@ -105,9 +102,9 @@ class _Layer:
     def __call__(
         self, x: Tensor, turn: tuple[Tensor, ...], mask: Tensor | None, cache: Tensor | None, start: int
     ) -> Tensor:
-        layer: Any = self._layer
+        norm_attention, norm_mlp = self._norms
         in_attention, out_attention, in_mlp, out_mlp = self._groups
-        heads = in_attention(layer.input_layernorm(x)).unflatten(-1, (-1, self.dim))
+        heads = in_attention(norm_attention(x)).unflatten(-1, (-1, self.dim))
         turned, values = heads[:, :, : -self.key_heads], heads[:, :, -self.key_heads :]
         turned = turned * turn[0] + _quarter_turn(turned) * turn[1]
         query, keys = turned[:, :, : -self.key_heads], turned[:, :, -self.key_heads :]
@@ -120,7 +117,7 @@ class _Layer:
             query, keys, values, attn_mask=mask, is_causal=mask is None, enable_gqa=self._grouped
         )
         x = x + out_attention(mixed.transpose(1, 2).flatten(2))
-        gate, up = in_mlp(layer.post_attention_layernorm(x)).chunk(2, -1)
+        gate, up = in_mlp(norm_mlp(x)).chunk(2, -1)
         return x + out_mlp(functional.silu(gate) * up)
 
     def _shared(self) -> tuple[tuple[nn.Module, ...], ...]:
@@ -132,6 +129,14 @@ class _Layer:
             (mlp.gate_proj, mlp.up_proj),
             (mlp.down_proj,),
         )
+
+
+def _norm(norm: Any) -> Callable[[Tensor], Tensor]:
+    """A norm itself, or one of whole weights if its own are sharded."""
+    if not sharding.is_sharded(norm.weight):
+        return cast(nn.Module, norm)
+    whole = sharding.gathered(norm.weight)
+    return partial(functional.rms_norm, normalized_shape=norm.normalized_shape, weight=whole, eps=norm.eps)
 
 
 def _quarter_turn(heads: Tensor) -> Tensor:
