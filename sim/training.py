@@ -15,6 +15,8 @@ import torch
 from rich.console import Console
 
 from sim import film, loop, ranks
+from sim.cluster.connect import LOOPBACK, ClusterSettings
+from sim.cluster.pool import RayPool
 from sim.console import Bar
 from sim.control import Control
 from sim.evaluate import outcomes, side_by_side
@@ -26,7 +28,7 @@ from sim.settings import TrainSettings, state_range, step_limit
 from sim.shared import SharedPolicy, acting
 from sim.vector import WorkerPool, WorkerSettings
 from tgrpo.algo.samplers import Outcome
-from tgrpo.errors import CheckpointError
+from tgrpo.errors import CheckpointError, SettingsError
 from tgrpo.learner import Learner
 from tgrpo.policies import sharding
 from tgrpo.policies.trainable import load_trainable
@@ -50,7 +52,14 @@ class Training:
 
     learner: Learner
 
-    def __init__(self, settings: TrainSettings, run: RunFolder, control: Control, console: Console) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        run: RunFolder,
+        control: Control,
+        console: Console,
+        cluster: ClusterSettings | None = None,
+    ) -> None:
         """Starts nothing yet.
 
         Args:
@@ -58,8 +67,9 @@ class Training:
             run: Where everything is written; it has the policy to start from.
             control: Requests from outside.
             console: Where a person watches.
+            cluster: Plays the rollouts; the workers of this machine do if not given.
         """
-        self.settings, self.run, self.control, self.console = settings, run, control, console
+        self.settings, self.run, self.control, self.console, self._cluster = settings, run, control, console, cluster
         self.task = resolve_task(settings.suite, settings.task)
         self.task_name = task_names(settings.suite)[self.task]
         self.iteration = 0
@@ -89,8 +99,7 @@ class Training:
                 if not self.learner.policy.merges:
                     self._shared = stack.enter_context(SharedPolicy(self.learner.policy, self.settings.group_size))
                 if pool is None:
-                    workers = WorkerPool(ranks.worker_count(self.settings), WorkerSettings(mode=self.settings.mode))
-                    pool = stack.enter_context(workers)
+                    pool = stack.enter_context(self._workers())
                 if sharding.world() > 1:
                     pool = ranks.DividedPool(pool, self.learner)
                 self._run(pool)
@@ -123,6 +132,17 @@ class Training:
             self.console.print(
                 f"Resuming after iteration {self.iteration} from {folder}.", highlight=False, soft_wrap=True
             )
+
+    def _workers(self) -> WorkerPool | RayPool:
+        settings = WorkerSettings(mode=self.settings.mode)
+        if self._cluster is None:
+            return WorkerPool(ranks.worker_count(self.settings), settings)
+        if self._shared is not None and self._cluster.host != LOOPBACK:
+            raise SettingsError(
+                f"--cluster.host {self._cluster.host}: a policy of this size is served on {LOOPBACK} alone, so other "
+                "machines cannot ask it. Start one process for each card of this machine with torchrun instead."
+            )
+        return RayPool(self._cluster, settings)
 
     def _run(self, pool: Pool) -> None:
         try:

@@ -23,8 +23,6 @@ from tgrpo.errors import MissingDependencyError, SettingsError, WorkerError
 from tgrpo.settings import Strict, validated
 
 LOOPBACK = "127.0.0.1"
-STORE = 200_000_000
-"""Object store of a Ray that is started for one run [bytes]."""
 
 
 class ClusterSettings(Strict, frozen=True):
@@ -102,8 +100,13 @@ def environment(host: str, token: Path) -> dict[str, str]:
         )
     path = token.expanduser()
     check_token(path)
-    fixed = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(path), "RAY_USAGE_STATS_ENABLED": "0"}
-    return fixed | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": str(int(host != LOOPBACK))}
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(path),
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": str(int(host != LOOPBACK)),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_worker_niceness": "0",  # others of the machine would starve what simulates at Ray's own 15
+    }
 
 
 def make_token(path: Path) -> None:
@@ -142,7 +145,10 @@ def join(settings: ClusterSettings) -> Any:
     """
     if not settings.address:
         make_token(settings.token.expanduser())
-    os.environ.update(environment(settings.host, settings.token))
+    wanted = environment(settings.host, settings.token)
+    if "ray" in sys.modules and wanted.items() - os.environ.items():
+        raise WorkerError("Ray was imported before it was told of its token. Import it only through this module.")
+    os.environ.update(wanted)
     try:
         import ray
     except ModuleNotFoundError as error:
@@ -153,8 +159,7 @@ def join(settings: ClusterSettings) -> Any:
             ray.init(address=settings.address, _node_ip_address=settings.host, **quiet)
         else:
             cores = settings.workers or len(os.sched_getaffinity(0))
-            started = {"include_dashboard": False, "num_cpus": cores, "object_store_memory": STORE}
-            ray.init(address="local", _node_ip_address=settings.host, **started, **quiet)
+            ray.init(address="local", _node_ip_address=settings.host, include_dashboard=False, num_cpus=cores, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
         where = settings.address or "this machine"
         raise WorkerError(

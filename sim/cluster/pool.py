@@ -13,7 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -56,6 +56,12 @@ class _Machine:
     playing: Any = None
     """What it will answer when it has played its tasks."""
     tasks: tuple[Task, ...] = ()
+    cause: str = "it gave no sign of life"
+    """Why it is lost, if it is."""
+
+    def obituary(self) -> tuple[str, str]:
+        """Its name and why it is lost, in a line."""
+        return self.name[:8], self.cause.splitlines()[-1]
 
 
 class RayPool:
@@ -84,11 +90,12 @@ class RayPool:
         self.quarantined: list[Quarantined] = []
         try:
             self._discover()
-            while any(machine.pid is None for machine in self._machines):
-                self._listen()
-                time.sleep(0.1)
             if not self._machines:
                 raise WorkerError("no machine of the Ray cluster has a free core. Add one with 'tgrpo cluster --join'.")
+            while any(machine.pid is None for machine in self._machines):
+                self._listen()
+                self._give_up()
+                time.sleep(0.1)
         except BaseException:
             self.close()
             raise
@@ -105,8 +112,7 @@ class RayPool:
 
     def spent(self) -> Spent:
         """What all machines have simulated and inferred so far; of lost machines, what they had said."""
-        accounts = [self._past.spent, *(machine.account.spent for machine in self._machines)]
-        return Spent(sum(one.simulated for one in accounts), sum(one.inferred for one in accounts))
+        return _sum([self._past.spent, *(machine.account.spent for machine in self._machines)])
 
     def machines(self) -> dict[str, int]:
         """Process ids of the actors by the name of their node."""
@@ -135,7 +141,8 @@ class RayPool:
                     raise CancelledRolloutsError("the rollouts were cancelled.")
                 self._hand_out(ledger, version)
                 self._collect(ledger, version, progress)
-                self._give_up(ledger)
+                for task in self._give_up():
+                    self.quarantined += ledger.lose(task, "its machine was lost")
             return ledger.results()
         finally:
             self._recall()
@@ -248,31 +255,38 @@ class RayPool:
         try:
             yield
         except self._ray.exceptions.RayError as error:
-            _log.debug("%s: %s", machine.name, error)
-            machine.heard = float("-inf")
+            machine.heard, machine.cause = float("-inf"), str(error).strip()
 
-    def _give_up(self, ledger: Ledger) -> None:
-        """Lets go of machines that are silent; what they had is played elsewhere."""
+    def _give_up(self) -> list[Task]:
+        """Lets go of machines that are silent.
+
+        Returns:
+            What they were playing.
+
+        Raises:
+            WorkerError: There is no other machine.
+        """
         now = time.monotonic()
-        for machine in [one for one in self._machines if now - one.heard > self._cluster.silence]:
-            _log.warning("a machine of the cluster is lost (node %s); what it had is played elsewhere", machine.name)
+        silent = [machine for machine in self._machines if now - machine.heard > self._cluster.silence]
+        for machine in silent:
+            _log.warning("node %s of the cluster is lost, and what it had is played elsewhere: %s", *machine.obituary())
             self._drop(machine)
-            rows = 0
-            for task in machine.tasks:
-                rows += len(task.job.part.rows)
-                self.quarantined += ledger.lose(task, "its machine was lost")
-            self._past = replace(self._past, lost=self._past.lost + rows)
-        if not self._machines:
+        if silent and not self._machines:
             self._discover()
-        if not self._machines:
-            raise WorkerError("all machines of the Ray cluster are lost. Add some, and continue with --resume.")
+            if not self._machines:
+                name, cause = silent[-1].obituary()
+                raise WorkerError(
+                    f"all machines of the Ray cluster are lost, node {name} at last: {cause}. Add some with 'tgrpo "
+                    "cluster --join', and continue with --resume."
+                )
+        return [task for machine in silent for task in machine.tasks]
 
     def _drop(self, machine: _Machine) -> None:
         self._machines.remove(machine)
-        spent = machine.account.spent
-        past = self._past.spent
-        both = Spent(past.simulated + spent.simulated, past.inferred + spent.inferred)
-        self._past = Account(both, self._past.lost + machine.account.lost)
+        rows = sum(len(task.job.part.rows) for task in machine.tasks)
+        self._past = Account(
+            _sum([self._past.spent, machine.account.spent]), self._past.lost + machine.account.lost + rows
+        )
         with contextlib.suppress(Exception):  # it may be gone
             self._ray.kill(machine.actor)
         if machine.pid is not None:
@@ -292,6 +306,10 @@ class RayPool:
             machine.playing, machine.tasks = None, ()
             if not ended:
                 self._drop(machine)
+
+
+def _sum(parts: Sequence[Spent]) -> Spent:
+    return Spent(sum(one.simulated for one in parts), sum(one.inferred for one in parts))
 
 
 def _kill(pid: int) -> None:
