@@ -256,7 +256,7 @@ class WorkerPool:
         hung = worker.process.is_alive() and worker.silence() > self._settings.timeout
         self._drop(worker)
         if hung:
-            return f"a rollout worker gave no sign of life for {self._settings.timeout:.0f} s and is replaced"
+            return f"a rollout worker gave no sign of life for {self._settings.timeout:g} s and is replaced"
         return f"a rollout worker died (exit code {worker.process.exitcode}) and is replaced"
 
     def _drop(self, worker: _Worker) -> None:
