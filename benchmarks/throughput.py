@@ -4,7 +4,8 @@
 
 Two policies decide: the shipped one, with a copy in each worker, and one that takes the time of a 7B, behind the policy
 server. The parts are measured in this process, as processor time, before and after the rollouts; the rollouts are what
-training plays, with pictures and rewards.
+training plays, with pictures and rewards. Time in which a worker could have run and another program had its core is
+counted by the kernel; it is left out of the rate, and its share is in the table.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
@@ -118,17 +120,37 @@ def emulated(batch_ms: float, item_ms: float, groups: int) -> Iterator[Path]:
             yield checkpoint
 
 
-def played(workers: int, folder: Path, groups: int, rounds: int) -> tuple[float, float]:
-    """Control steps per second of all rollouts, the median of rounds, and the mean length of one."""
-    rates, length = [], 0.0
+def queued(pool: WorkerPool) -> float:
+    """For how long a worker of a pool was ready to run and had no core, on average [s]; Linux counts it."""
+    waits = [Path(f"/proc/{pid}/schedstat").read_text(encoding="ascii").split()[1] for pid in pool.processes()]
+    return float(np.mean([int(wait) for wait in waits])) / 1e9
+
+
+@dataclass(frozen=True)
+class Played:
+    """What rollouts came to."""
+
+    rate: float
+    """Control steps per second in which the workers had their cores, the median of rounds."""
+    wall_rate: float
+    """The same by the clock on the wall."""
+    length: float
+    """Control steps of a rollout, on average."""
+
+
+def played(workers: int, folder: Path, groups: int, rounds: int) -> Played:
+    """Plays rounds of groups on some workers."""
+    rates, wall_rates, length = [], [], 0.0
     with WorkerPool(workers, WorkerSettings()) as pool:
         pool.play(units(workers), folder)  # builds the scenes
         for _ in range(rounds):
-            before, started = pool.spent().simulated, time.monotonic()
+            before, lost, started = pool.spent().simulated, queued(pool), time.monotonic()
             results = pool.play(units(groups), folder)
-            rates.append((pool.spent().simulated - before) / (time.monotonic() - started))
+            steps, seconds, lost = pool.spent().simulated - before, time.monotonic() - started, queued(pool) - lost
+            rates.append(steps / (seconds - lost))
+            wall_rates.append(steps / seconds)
             length = float(np.mean([t.steps for result in results for t in result.trajectories]))
-    return median(rates), length
+    return Played(median(rates), median(wall_rates), length)
 
 
 def main() -> None:
@@ -139,25 +161,26 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print("| policy | workers | w [ms] | predicted [steps/s] | measured [steps/s] | predicted / measured |")
-    print("|---|---|---|---|---|---|")
+    print("| policy | workers | w [ms] | predicted [steps/s] | measured [steps/s] | off by | on the wall [steps/s] |")
+    print("|---|---|---|---|---|---|---|")
     with contextlib.ExitStack() as stack:
         quick = stack.enter_context(emulated(0.0, 0.0, arguments.groups))
         slow = stack.enter_context(emulated(*MODEL_MS, arguments.groups))
         tiny = shipped("tiny-libero")
         for name, folder, alike, model in (("tiny", tiny, tiny, (0.0, 0.0)), ("7B, emulated", slow, quick, MODEL_MS)):
             before = measured(alike)
-            rows = [(n, *played(n, folder, arguments.groups, arguments.rounds)) for n in arguments.workers]
+            rows = [(n, played(n, folder, arguments.groups, arguments.rounds)) for n in arguments.workers]
             after = measured(alike)
             times = {part: (before[part] + after[part]) / 2 for part in before}
             print({part: f"{1e3 * value:.2f} ms" for part, value in times.items()}, file=sys.stderr, flush=True)
-            for workers, rate, length in rows:
+            for workers, found in rows:
                 batch, item = (time_ms / 1e3 for time_ms in model)
                 many = {"cores": workers, "cards": 1, "rollouts": GROUP * workers}
-                node = Inputs(**many, **times, batch=batch, item=item, length=length)  # type: ignore[arg-type]
+                node = Inputs(**many, **times, batch=batch, item=item, length=found.length)  # type: ignore[arg-type]
                 said = predict(node) if sum(model) else workers * CHUNK / node.work  # no card decides for the small one
                 print(
-                    f"| {name} | {workers} | {1e3 * node.work:.1f} | {said:.0f} | {rate:.0f} | {said / rate:.2f} |",
+                    f"| {name} | {workers} | {1e3 * node.work:.1f} | {said:.0f} | {found.rate:.0f} | "
+                    f"{said / found.rate - 1:+.0%} | {found.wall_rate:.0f} |",
                     flush=True,
                 )
 

@@ -180,7 +180,7 @@ def facts(results):
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
-    """A first machine without cores and two with one each, all on this one; and how to join it."""
+    """Two machines with one core each, both of them this one; and how to join them."""
     token = tmp_path_factory.mktemp("ray") / "token"
     make_token(token)
     before = dict(os.environ)
@@ -188,10 +188,10 @@ def cluster(tmp_path_factory):
     import ray
     from ray.cluster_utils import Cluster
 
-    whole = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "node_ip_address": HOST})
+    one = {"num_cpus": 1, "node_ip_address": HOST}
+    whole = Cluster(initialize_head=True, head_node_args={**one, "include_dashboard": False})
     try:
-        for _ in range(2):
-            whole.add_node(num_cpus=1, node_ip_address=HOST)
+        whole.add_node(**one)
         yield whole, ClusterSettings(address=whole.address, token=token, silence=10.0)
     finally:
         ray.shutdown()
