@@ -10,6 +10,7 @@ a group of 8; ours is one worker, which plays all 8 with the shipped policy. Bui
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def main() -> None:
     """Profiles both ways, or plays one of them to be profiled."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=80, help="step limit of a rollout")
-    parser.add_argument("--rate", type=int, default=100, help="samples in a second")
+    parser.add_argument("--rate", type=int, default=25, help="samples in a second")
     parser.add_argument("--play", choices=tuple(TITLES), help="only play one way")
     arguments = parser.parse_args()
     if arguments.play is None:
@@ -116,6 +117,7 @@ def main() -> None:
     started = time.process_time()
     play()
     print(f"{time.process_time() - started:.2f} s of processor time", flush=True)
+    os._exit(0)  # taking down the interpreter is not part of it
 
 
 if __name__ == "__main__":
