@@ -19,6 +19,7 @@ from sim.cluster.connect import (
     ClusterSettings,
     check_token,
     environment,
+    join,
     make_token,
     start_command,
 )
@@ -26,7 +27,7 @@ from sim.cluster.versions import Cache, Shelf
 from sim.pool import CancelledRolloutsError
 from sim.rollout import Unit, play
 from sim.vector import WorkerSettings
-from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError
+from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError, WorkerError
 from tgrpo.policies import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -96,6 +97,14 @@ def test_ray_is_started_with_a_token_on_the_loopback_interface_unless_another_is
 def test_a_machine_that_joins_makes_no_token_of_its_own(tmp_path):
     with pytest.raises(SettingsError, match="Copy it from the first machine"):
         start_command(ClusterCommand(token=tmp_path / "token", join="192.0.2.1:6379"))
+
+
+def test_a_ray_that_was_imported_without_the_token_is_refused(token, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(WorkerError, match="before it was told of its token"):
+        join(ClusterSettings(token=token))
+    assert "RAY_AUTH_MODE" not in os.environ
 
 
 def test_the_cluster_needs_to_be_asked_for(tmp_path):
