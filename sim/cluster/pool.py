@@ -8,6 +8,7 @@ and retries nothing, as it would not notice a machine that hangs and might play 
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import signal
@@ -209,7 +210,8 @@ class RayPool:
         done, _ = self._ray.wait(playing, timeout=0.5)
         for machine in [machine for machine in self._machines if machine.playing in done]:
             with self._surviving(machine):
-                delivery: Delivery = self._ray.get(machine.playing)
+                # Arrays of the object store cannot be written to, unlike those of other pools.
+                delivery: Delivery = copy.deepcopy(self._ray.get(machine.playing))
                 tasks, machine.tasks, machine.playing = machine.tasks, (), None
                 machine.account, machine.heard = delivery.account, time.monotonic()
                 self._book(ledger, tasks, delivery, version, progress)

@@ -249,6 +249,7 @@ def test_machines_play_what_one_process_plays_and_errors_come_back(machines, ran
     results = machines.play(units, random_folder, heard.append)
     assert facts(results) == facts([play(blind_env, load(random_folder), one) for one in units])
     assert len(heard) == 6
+    assert results[0].trajectories[0].executed.flags.writeable
     assert machines.spent().simulated == 6 * 24
     with pytest.raises(UnknownNameError, match="nowhere"):
         machines.play([msgspec.structs.replace(unit(0), suite="nowhere")], random_folder)
