@@ -62,6 +62,8 @@ EXTRAS = {
     ],
     # The gateway of `tgrpo serve` for clients of openpi; the server itself needs none.
     "serve": ["websockets>=15"],
+    # Rollouts on several machines. Releases before 2.52 have no token, and older ones run the code of anybody.
+    "ray": ["ray>=2.52,<3"],
     "realsense": ["pyrealsense2>=2.55"],
     # An FR3 of system version 5.9 or newer, which is what the wheels on PyPI speak to.
     "franka": ["franky-control>=2.0,<3"],
@@ -147,6 +149,7 @@ setup(
         ],
         "tgrpo.commands": [
             "train = sim.train:main",
+            "cluster = sim.cluster.connect:main",
             "eval = sim.evaluate:main",
             "demos = sim.demos:main",
             "sft = sim.sft:main",

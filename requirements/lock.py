@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "train,record,lerobot-export,sim,serve,realsense,franka,teleop,ros-wheels,test"
+EXTRAS = "train,record,lerobot-export,sim,serve,realsense,franka,teleop,ray,ros-wheels,test"
 FRANKA_SIM = "franka-sim==1.1.7"
 """The simulator that the tests of the FR3 driver talk to. Its numpy and MuJoCo are older than ours, so it has a virtual
 environment of its own."""

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from sim.pool import Pool, Progress
 from sim.rollout import Episode, Part, Unit, UnitResult, same_start, whole
-from sim.vector import WorkerPool
 from tgrpo.algo import sampling, strategies
 from tgrpo.algo.collectors import Collection, Fan, Played
 from tgrpo.algo.cutting import synchronise
 from tgrpo.errors import WorkerError
 from tgrpo.types import RolloutGroup, Trajectory
-
-Progress = Callable[[UnitResult], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +31,7 @@ class Collected:
 
 
 def collect(
-    units: Sequence[Unit], pool: WorkerPool, policy: Path, progress: Progress, collector: str = "flat"
+    units: Sequence[Unit], pool: Pool, policy: Path, progress: Progress, collector: str = "flat"
 ) -> list[Collected]:
     """Plays one iteration's rollouts; a group that is not complete is dropped.
 

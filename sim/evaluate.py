@@ -14,6 +14,7 @@ from rich.console import Console
 from sim import film
 from sim.console import Bar
 from sim.libero import Mode, resolve_task, task_names
+from sim.pool import Pool
 from sim.rollout import Unit, UnitResult
 from sim.settings import Index, check_states, state_range, step_limit, worker_count
 from sim.vector import WorkerPool, WorkerSettings
@@ -124,7 +125,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def evaluate(settings: EvalSettings, console: Console, pool: WorkerPool | None = None) -> dict[str, Any]:
+def evaluate(settings: EvalSettings, console: Console, pool: Pool | None = None) -> dict[str, Any]:
     """Plays all episodes, films the first of each task if asked to, and returns the evaluation JSON.
 
     Args:

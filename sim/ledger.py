@@ -30,6 +30,10 @@ class Task:
         self.job = replace(self.job, part=self.job.part.without(part.rows))
         return Task(self.index, replace(self.job, part=part), self.lost)
 
+    def advance(self, part: Part) -> None:
+        """Its rollouts are further; if they are lost, they go on from there."""
+        self.job = replace(self.job, part=part)
+
 
 @dataclass(frozen=True)
 class Quarantined:
@@ -107,13 +111,21 @@ class Ledger:
         if task.lost <= self._retries and not self._known_bad(part):
             self.waiting.append(task)
             return []
-        return self._leave_out(task, cause)
+        return self.leave_out(task, cause)
 
     def results(self) -> list[UnitResult]:
         """What came of each unit."""
         return [join(unit, parts) for unit, parts in zip(self._units, self._parts, strict=True)]
 
-    def _leave_out(self, task: Task, cause: str) -> list[Quarantined]:
+    def leave_out(self, task: Task, cause: str) -> list[Quarantined]:
+        """Rollouts are not tried again.
+
+        Returns:
+            They.
+
+        Raises:
+            WorkerError: They are more than are allowed.
+        """
         unit, rows = task.unit, task.job.part.rows
         out = [Quarantined(unit.suite, unit.task, unit.start(row), unit.seeds[row], cause) for row in rows]
         self.quarantined += out

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from sim import stock
-from sim.collecting import Collected, Progress, collect
+from sim.collecting import Collected, collect
+from sim.pool import Pool, Progress
 from sim.rollout import Spent, Unit
 from sim.settings import TrainSettings, state_range, step_limit
-from sim.vector import WorkerPool
 from tgrpo.algo import sampling, strategies
 from tgrpo.algo.replay import SuccessBuffer
 from tgrpo.algo.samplers import Outcome, Request, accuracy
@@ -112,7 +112,7 @@ def iterate(
     settings: TrainSettings,
     task: int,
     iteration: int,
-    pool: WorkerPool,
+    pool: Pool,
     policy: Path,
     learner: Learner,
     progress: Progress = lambda result: None,

@@ -26,10 +26,11 @@ from torch import distributed
 
 from sim import settings as run_settings
 from sim.ledger import Quarantined
+from sim.pool import CancelledRolloutsError, Pool, Progress
 from sim.rollout import Part, Spent, Unit, UnitResult
 from sim.settings import TrainSettings
 from sim.shared import SharedPolicy, acting
-from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
+from sim.vector import WorkerPool, WorkerSettings
 from tgrpo.errors import SettingsError, TgrpoError
 from tgrpo.learner import Learner, Update
 from tgrpo.policies import sharding
@@ -110,10 +111,10 @@ def worker_count(settings: TrainSettings) -> int:
     return -(-run_settings.worker_count(settings) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
-class DividedPool(WorkerPool):
+class DividedPool:
     """The workers of all processes, seen from process 0; each process plays a share with workers of its own."""
 
-    def __init__(self, own: WorkerPool, learner: Learner) -> None:
+    def __init__(self, own: Pool, learner: Learner) -> None:
         """Starts nothing.
 
         Args:
@@ -126,12 +127,12 @@ class DividedPool(WorkerPool):
         self._others: list[Played] = []
 
     @property
-    def lost(self) -> int:  # type: ignore[override]
+    def lost(self) -> int:
         """Rollouts that were lost so far."""
         return self._own.lost + sum(other.lost for other in self._others)
 
     @property
-    def quarantined(self) -> list[Quarantined]:  # type: ignore[override]
+    def quarantined(self) -> list[Quarantined]:
         """Rollouts that were left out so far."""
         return [*self._own.quarantined, *(rollout for other in self._others for rollout in other.quarantined)]
 
@@ -144,10 +145,10 @@ class DividedPool(WorkerPool):
         self,
         work: Sequence[Unit | Part],
         policy: Path,
-        progress: Callable[[UnitResult], None] = lambda result: None,
+        progress: Progress = lambda result: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[UnitResult]:
-        """Plays all units and returns their results in the same order; see :meth:`WorkerPool.play`."""
+        """Plays all units and returns their results in the same order; see :meth:`sim.pool.Pool.play`."""
         self._number += 1
         _order(Play(self._number, list(work), policy.name))
         self._learner.gather()
@@ -276,12 +277,12 @@ class Cancel:
 
 
 def _play(
-    pool: WorkerPool,
+    pool: Pool,
     work: Sequence[Unit | Part],
     policy: Path,
     cancel: Cancel,
     number: int,
-    progress: Callable[[UnitResult], None] = lambda result: None,
+    progress: Progress = lambda result: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Played:
     """Plays one process's share; an error is a result, so that all processes still meet."""
@@ -292,7 +293,7 @@ def _play(
     except TgrpoError as caught:
         cancel.set(number)
         error = caught
-    return Played(results, error, pool.spent(), pool.lost, pool.quarantined)
+    return Played(results, error, pool.spent(), pool.lost, list(pool.quarantined))
 
 
 def _learner(kind: type[Any], policy: Trainable, settings: TrainSettings) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Annotated, Literal, Protocol
 
@@ -183,6 +183,9 @@ class Helpers:
     def take(self, part: Part) -> None:
         """Takes rollouts over; they have begun."""
 
+    def hear(self, progress: Callable[[], Part]) -> None:
+        """Told after each chunk of a rollout; ``progress`` says how far all are, to go on from if they are lost."""
+
 
 def play(
     env: LiberoEnv,
@@ -243,6 +246,7 @@ def play(
                 episode.chunks.append(chunk)
             if episode.success and stop is not None:
                 stop.lower(episode.steps, row)
+            helpers.hear(partial(_progress, part, episodes, machines))
     frames = episodes[0].frames if 0 in episodes else []
     ended = episodes.values()
     marks = [[*e.marks, e.mark(machines.get(row))] for row, e in episodes.items()] if unit.marks else []
@@ -343,10 +347,13 @@ def _machine(env: LiberoEnv, machine: StageMachine, episode: Episode) -> StageMa
 
 def _give(part: Part, episodes: dict[int, Episode], machines: dict[int, StageMachine], rows: list[int]) -> Part:
     """Takes rollouts out of those that are played here."""
-    for row in rows:
-        if row in machines:
-            episodes[row].machine = machines[row].state()
-    return Part(part.unit, tuple(rows), tuple(episodes.pop(row) for row in rows))
+    return _progress(part, {row: episodes.pop(row) for row in rows}, machines)
+
+
+def _progress(part: Part, episodes: dict[int, Episode], machines: dict[int, StageMachine]) -> Part:
+    """How far rollouts are."""
+    begun = (replace(e, machine=machines[row].state()) if row in machines else e for row, e in episodes.items())
+    return Part(part.unit, tuple(episodes), tuple(begun))
 
 
 def _observe(env: LiberoEnv, episode: Episode) -> Observation:

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from sim import dry_run, ranks
+from sim.cluster.connect import ClusterSettings
 from sim.control import Control
 from sim.ranks import START
 from sim.settings import PRESETS, TrainSettings, check, worker_count
@@ -41,6 +42,10 @@ class TrainCommand(TrainSettings, frozen=True):
     """Only say what the run would take, after one optimiser step on made-up rollouts; nothing is written."""
     control: Literal["none", "stdin"] = "none"
     """Whether to obey `pause`, `resume`, `checkpoint` and `stop` on standard input; its end is a stop, too."""
+    ray: bool = False
+    """Play on the machines of a Ray cluster instead of this machine alone; `workers` is then not asked."""
+    cluster: ClusterSettings = ClusterSettings()
+    """Which cluster."""
 
     def settings(self) -> TrainSettings:
         """The run's settings, without what only concerns this command.
@@ -85,6 +90,10 @@ def _lead(command: TrainCommand) -> int:
         raise SettingsError("--resume needs --run-dir: the folder of the run to continue.")
     if command.dry_run and sharding.world() > 1:
         raise SettingsError("--dry-run rehearses one process: start it without torchrun.")
+    if command.ray and sharding.world() > 1:
+        raise SettingsError("--ray gives rollouts to one learner: start it without torchrun.")
+    if command.cluster != ClusterSettings() and not command.ray:
+        raise SettingsError("--cluster.* says which Ray cluster plays, and needs --ray.")
     if command.dry_run:
         settings = command.settings()
         dry_run.show(dry_run.rehearse(startable(settings), settings), settings, console)
@@ -99,7 +108,8 @@ def _lead(command: TrainCommand) -> int:
         if command.control == "stdin":
             control.listen(sys.stdin.fileno())
         control.catch_interrupts()
-        summary = Training(settings, run, control, console).execute()
+        cluster = validated(command.cluster) if command.ray else None
+        summary = Training(settings, run, control, console, cluster).execute()
     console.print(verdict(summary), highlight=False, soft_wrap=True)
     console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
     return 0

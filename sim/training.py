@@ -15,17 +15,20 @@ import torch
 from rich.console import Console
 
 from sim import film, loop, ranks
+from sim.cluster.connect import LOOPBACK, ClusterSettings
+from sim.cluster.pool import RayPool
 from sim.console import Bar
 from sim.control import Control
 from sim.evaluate import outcomes, side_by_side
 from sim.libero import resolve_task, task_names
+from sim.pool import CancelledRolloutsError, Pool
 from sim.ranks import START
 from sim.rollout import Unit, UnitResult
 from sim.settings import TrainSettings, state_range, step_limit
 from sim.shared import SharedPolicy, acting
-from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
+from sim.vector import WorkerPool, WorkerSettings
 from tgrpo.algo.samplers import Outcome
-from tgrpo.errors import CheckpointError
+from tgrpo.errors import CheckpointError, SettingsError
 from tgrpo.learner import Learner
 from tgrpo.policies import sharding
 from tgrpo.policies.trainable import load_trainable
@@ -49,7 +52,14 @@ class Training:
 
     learner: Learner
 
-    def __init__(self, settings: TrainSettings, run: RunFolder, control: Control, console: Console) -> None:
+    def __init__(
+        self,
+        settings: TrainSettings,
+        run: RunFolder,
+        control: Control,
+        console: Console,
+        cluster: ClusterSettings | None = None,
+    ) -> None:
         """Starts nothing yet.
 
         Args:
@@ -57,8 +67,9 @@ class Training:
             run: Where everything is written; it has the policy to start from.
             control: Requests from outside.
             console: Where a person watches.
+            cluster: Plays the rollouts; the workers of this machine do if not given.
         """
-        self.settings, self.run, self.control, self.console = settings, run, control, console
+        self.settings, self.run, self.control, self.console, self._cluster = settings, run, control, console, cluster
         self.task = resolve_task(settings.suite, settings.task)
         self.task_name = task_names(settings.suite)[self.task]
         self.iteration = 0
@@ -70,7 +81,7 @@ class Training:
         # Hidden like every file under construction, so that a killed run's is removed by the next one.
         self._acting = run.path / ".tmp-acting"
 
-    def execute(self, pool: WorkerPool | None = None) -> dict[str, Any]:
+    def execute(self, pool: Pool | None = None) -> dict[str, Any]:
         """Runs to the end or to a stop, from the newest checkpoint if there is one.
 
         Args:
@@ -88,8 +99,7 @@ class Training:
                 if not self.learner.policy.merges:
                     self._shared = stack.enter_context(SharedPolicy(self.learner.policy, self.settings.group_size))
                 if pool is None:
-                    workers = WorkerPool(ranks.worker_count(self.settings), WorkerSettings(mode=self.settings.mode))
-                    pool = stack.enter_context(workers)
+                    pool = stack.enter_context(self._workers())
                 if sharding.world() > 1:
                     pool = ranks.DividedPool(pool, self.learner)
                 self._run(pool)
@@ -123,7 +133,18 @@ class Training:
                 f"Resuming after iteration {self.iteration} from {folder}.", highlight=False, soft_wrap=True
             )
 
-    def _run(self, pool: WorkerPool) -> None:
+    def _workers(self) -> WorkerPool | RayPool:
+        settings = WorkerSettings(mode=self.settings.mode)
+        if self._cluster is None:
+            return WorkerPool(ranks.worker_count(self.settings), settings)
+        if self._shared is not None and self._cluster.host != LOOPBACK:
+            raise SettingsError(
+                f"--cluster.host {self._cluster.host}: a policy of this size is served on {LOOPBACK} alone, so other "
+                "machines cannot ask it. Start one process for each card of this machine with torchrun instead."
+            )
+        return RayPool(self._cluster, settings)
+
+    def _run(self, pool: Pool) -> None:
         try:
             self._evaluate_once(pool, "before")
             self._train(pool)
@@ -132,7 +153,7 @@ class Training:
         except CancelledRolloutsError:
             self._checkpoint()
 
-    def _train(self, pool: WorkerPool) -> None:
+    def _train(self, pool: Pool) -> None:
         settings = self.settings
         with MetricsWriter(self.run.path, resume_after=self._saved) as metrics:
             while self.iteration < settings.iterations and not self.control.stopping:
@@ -146,7 +167,7 @@ class Training:
                 self._pause()
         self._checkpoint()
 
-    def _iterate(self, pool: WorkerPool) -> dict[str, Any]:
+    def _iterate(self, pool: Pool) -> dict[str, Any]:
         settings = self.settings
         self._status("training")
         started = time.monotonic()
@@ -187,7 +208,7 @@ class Training:
                 self._checkpoint()
             self.control.wait_while_paused(0.2)
 
-    def _measure(self, pool: WorkerPool) -> dict[str, Any]:
+    def _measure(self, pool: Pool) -> dict[str, Any]:
         """Held-out success on the way; nothing if a stop comes in between."""
         try:
             result = self._evaluate(pool, "evaluating")
@@ -195,7 +216,7 @@ class Training:
             return {}
         return {"eval": {"successes": result["successes"], "n": result["n"]}}
 
-    def _evaluate_once(self, pool: WorkerPool, when: Literal["before", "after"]) -> None:
+    def _evaluate_once(self, pool: Pool, when: Literal["before", "after"]) -> None:
         name = f"eval_{when}.json"
         if self.run.read_json(name) is not None:
             return
@@ -203,7 +224,7 @@ class Training:
             raise CheckpointError(f"{self.run.path / name} is missing, so an improvement cannot be shown; start anew.")
         self.run.write_json(name, self._evaluate(pool, f"evaluating {when}", when))
 
-    def _evaluate(self, pool: WorkerPool, what: str, video: str = "") -> dict[str, Any]:
+    def _evaluate(self, pool: Pool, what: str, video: str = "") -> dict[str, Any]:
         settings = self.settings
         self._status("evaluating")
         started = time.monotonic()

@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -27,8 +27,9 @@ import msgspec
 
 from sim.ledger import Ledger, Quarantined, Task
 from sim.libero import Mode
+from sim.pool import CancelledRolloutsError, Progress
 from sim.rollout import Part, Spent, StopSignal, Unit, UnitResult, whole
-from sim.worker import SILENT, Answer, Crash, Job, Pulse, serve
+from sim.worker import SILENT, Answer, Crash, Job, Pulse, Report, serve
 from tgrpo.errors import SettingsError, TgrpoError
 from tgrpo.settings import Strict
 
@@ -51,10 +52,6 @@ class WorkerSettings(Strict, frozen=True):
     """Most rollouts of a batch that may be left out before the run gives up."""
 
 
-class CancelledRolloutsError(TgrpoError, RuntimeError):
-    """Whoever asked for rollouts does not want them any more."""
-
-
 @dataclass
 class _Worker:
     process: ForkServerProcess
@@ -66,10 +63,17 @@ class _Worker:
     """When it was told to, on the machine's monotonic clock [s]."""
     scene: tuple[str, int] | None = None
     """Suite and task of the environment that it has."""
+    awake: float = field(default_factory=time.monotonic)
+    """When it was last seen not to be stopped, while it may be silent [s]."""
 
     def silence(self) -> float:
-        """For how long nothing has been heard of it [s]."""
-        return time.monotonic() - max(self.given, self.pulse.beat)
+        """For how long nothing has been heard of it [s]; while it may be silent, for how long it has been stopped."""
+        now = time.monotonic()
+        if self.pulse.beat <= now:
+            return now - max(self.given, self.pulse.beat)
+        if not _stopped(self.process.pid):
+            self.awake = now
+        return now - self.awake
 
 
 class WorkerPool:
@@ -106,18 +110,10 @@ class WorkerPool:
         self,
         work: Sequence[Unit | Part],
         policy: Path,
-        progress: Callable[[UnitResult], None] = lambda result: None,
+        progress: Progress = lambda result: None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> list[UnitResult]:
-        """Plays all units and returns their results in the same order.
-
-        Args:
-            work: What to play, from initial states or from others; units with the same ``group`` stop together.
-            policy: Checkpoint folder; its name must change when its content does.
-            progress: Called with the result of each unit, or part of one, as it comes in.
-            cancelled: Asked about once a second whether to give up.
-
-        Rollouts that are lost again and again are missing in their unit's result and added to :attr:`quarantined`.
+        """Plays all units and returns their results in the same order; see :meth:`sim.pool.Pool.play`.
 
         Raises:
             CancelledRolloutsError: ``cancelled`` said so.
@@ -141,9 +137,7 @@ class WorkerPool:
             self._past.inferred + sum(pulse.inferred for pulse in pulses),
         )
 
-    def _play(
-        self, ledger: Ledger, progress: Callable[[UnitResult], None], cancelled: Callable[[], bool]
-    ) -> list[UnitResult]:
+    def _play(self, ledger: Ledger, progress: Progress, cancelled: Callable[[], bool]) -> list[UnitResult]:
         while not ledger.done:
             if cancelled():
                 raise CancelledRolloutsError("the rollouts were cancelled.")
@@ -154,22 +148,28 @@ class WorkerPool:
                 else:
                     self._find_help(worker)
             for worker, task in self._busy(timeout=0.5):
-                answer = self._receive(worker)
-                if answer is None:
-                    self._lose(ledger, task, self._mourn(worker))
-                elif isinstance(answer, Crash):
-                    worker.task = None
-                    self._lose(ledger, task, answer.cause)
-                elif isinstance(answer, TgrpoError):
-                    worker.task = None
-                    raise answer
-                elif isinstance(answer, Part):
-                    ledger.waiting.append(task.take(answer))
-                else:
-                    worker.task = None
-                    ledger.deliver(task, answer)
-                    progress(answer)
+                self._book(ledger, worker, task, progress)
         return ledger.results()
+
+    def _book(self, ledger: Ledger, worker: _Worker, task: Task, progress: Progress) -> None:
+        """Books what a worker says, or that it is gone."""
+        answer = self._receive(worker)
+        if isinstance(answer, Part):
+            ledger.waiting.append(task.take(answer))
+            return
+        if isinstance(answer, Report):
+            task.advance(answer.part)
+            return
+        worker.task = None
+        if answer is None:
+            self._lose(ledger, task, self._mourn(worker))
+        elif isinstance(answer, Crash):
+            self._lose(ledger, task, answer.cause)
+        elif isinstance(answer, TgrpoError):
+            raise answer
+        else:
+            ledger.deliver(task, answer)
+            progress(answer)
 
     def _lose(self, ledger: Ledger, task: Task, cause: str) -> None:
         """Books a loss."""
@@ -256,7 +256,7 @@ class WorkerPool:
         hung = worker.process.is_alive() and worker.silence() > self._settings.timeout
         self._drop(worker)
         if hung:
-            return f"a rollout worker gave no sign of life for {self._settings.timeout:.0f} s and is replaced"
+            return f"a rollout worker gave no sign of life for {self._settings.timeout:g} s and is replaced"
         return f"a rollout worker died (exit code {worker.process.exitcode}) and is replaced"
 
     def _drop(self, worker: _Worker) -> None:
@@ -282,6 +282,15 @@ def _jobs(work: Sequence[Unit | Part], policy: Path) -> list[Job]:
         Job(part, str(policy), first, None if part.unit.group is None else groups[part.unit.group])
         for part, first in zip(parts, firsts, strict=False)
     ]
+
+
+def _stopped(pid: int | None) -> bool:
+    """Whether a process is frozen by a signal, so that it cannot even start."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state in ("T", "t")
 
 
 def _give(worker: _Worker, task: Task) -> None:

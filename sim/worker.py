@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import MutableSequence
+from collections.abc import Callable, MutableSequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import TypeAlias
@@ -25,6 +25,12 @@ _log = logging.getLogger(__name__)
 
 SILENT = 300.0
 """Time that a process may take to start, to load a policy or to build a scene, all without a sign of life [s]."""
+
+
+REPORT = 1.0
+"""Time between two reports of how far rollouts are [s]."""
+REPORT_SHARE = 0.02
+"""Most of a worker's time that reports may take; those with many pictures come less often."""
 
 
 class Pulse(ctypes.Structure):
@@ -69,7 +75,14 @@ class Crash:
     cause: str
 
 
-Answer: TypeAlias = UnitResult | Part | Crash | TgrpoError
+@dataclass(frozen=True)
+class Report:
+    """How far the rollouts of a job are; if they are lost, they go on from here."""
+
+    part: Part
+
+
+Answer: TypeAlias = UnitResult | Part | Report | Crash | TgrpoError
 """What a worker sends."""
 
 
@@ -109,7 +122,7 @@ class OtherWorkers(Helpers):
             pipe: To the pool.
             pulse: Of this worker.
         """
-        self._pipe, self._pulse = pipe, pulse
+        self._pipe, self._pulse, self._due = pipe, pulse, time.monotonic() + REPORT
 
     def wanted(self, running: int) -> bool:
         """Gives a sign of life, too."""
@@ -121,6 +134,15 @@ class OtherWorkers(Helpers):
     def take(self, part: Part) -> None:
         """Sends them to the pool."""
         self._pipe.send(part)
+
+    def hear(self, progress: Callable[[], Part]) -> None:
+        """Gives a sign of life, and now and then tells the pool how far the rollouts are."""
+        self._pulse.beat = started = time.monotonic()
+        if started < self._due:
+            return
+        self._pipe.send(Report(progress()))
+        took = time.monotonic() - started
+        self._due = started + max(REPORT, took / REPORT_SHARE)
 
 
 class Stage:
@@ -166,6 +188,9 @@ class Stage:
             if env is not None:
                 env.close()
             env = self._env = make(unit.suite, unit.task, self._mode, view.cameras, view.size)
+            # The first picture sends textures and meshes to the renderer, which takes longer than some are patient.
+            env.reset(unit.start(0), unit.env_seed)
+            env.render()
         return env
 
 

@@ -37,6 +37,7 @@ OWN = {
 }
 SUMMARIES = {
     "train": "fine-tune a policy with TGRPO in LIBERO",
+    "cluster": "start Ray on this machine, or add it to a cluster, for the rollouts of train",
     "eval": "measure the success rate of a policy",
     "compare": "compare two evaluations, paired on the same initial states",
     "report": "write the HTML report of a run or a session",

@@ -13,9 +13,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from sim.pool import CancelledRolloutsError
 from sim.rollout import Part, StopSignal, Unit, play
-from sim.vector import CancelledRolloutsError, WorkerPool, WorkerSettings
-from sim.worker import Crash, SharedStop, answer
+from sim.vector import WorkerPool, WorkerSettings
+from sim.worker import Crash, Report, SharedStop, answer
 from tgrpo.algo.cutting import synchronise
 from tgrpo.errors import CheckpointError, SettingsError, SimulationError, UnknownNameError, WorkerError
 from tgrpo.policies import load
@@ -237,22 +238,34 @@ def test_an_idle_worker_takes_over_half(parts, undivided):
 
 def test_rollouts_that_moved_survive_the_death_of_a_worker(parts, undivided, pool, monkeypatch):
     monkeypatch.setattr(pool, "_settings", WorkerSettings(retries=9))
-    monkeypatch.setattr(pool, "_receive", receive := Struck(pool._receive))
+    monkeypatch.setattr(pool, "_receive", receive := Struck(pool._receive, Part))
     result, heard = parts()
     assert receive.struck == 2
     assert facts([result]) == undivided
     assert sorted(row for part in heard for row in part.rows) == list(range(24))
 
 
-class Struck:
-    """Kills the worker that has just given rollouts away, twice."""
+def test_what_is_lost_goes_on_from_the_last_report(pool, random_folder, undivided, monkeypatch):
+    pool.play(units(2, max_steps=1), random_folder)
+    monkeypatch.setattr(pool, "_settings", WorkerSettings(retries=9))
+    monkeypatch.setattr(pool, "_receive", receive := Struck(pool._receive, Report))
+    before = pool.spent()
+    [result] = pool.play([large()], random_folder)
+    assert receive.struck == 2
+    assert facts([result]) == undivided
+    # Each report was followed by a death, so at most the chunks of a few rollouts are played twice.
+    assert pool.spent().simulated - before.simulated < 1.5 * 24 * 80
 
-    def __init__(self, receive):
-        self.receive, self.struck = receive, 0
+
+class Struck:
+    """Kills the worker that has just given rollouts away or said how far they are, twice."""
+
+    def __init__(self, receive, kind):
+        self.receive, self.kind, self.struck = receive, kind, 0
 
     def __call__(self, worker):
         answer = self.receive(worker)
-        if isinstance(answer, Part) and self.struck < 2:
+        if isinstance(answer, self.kind) and self.struck < 2:
             self.struck += 1
             os.kill(worker.process.pid, signal.SIGKILL)
         return answer
