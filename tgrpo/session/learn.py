@@ -6,6 +6,7 @@ the episodes has the server load the current one before the next episode, never 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ import tyro
 from rich.console import Console
 
 from tgrpo.apprentice import Apprentice, ImitationSettings, Verdict
-from tgrpo.errors import SettingsError
+from tgrpo.errors import RecordingError, SettingsError
 from tgrpo.learner import Learner, LearnerSettings
 from tgrpo.policies import shipped
 from tgrpo.policies.trainable import Trainable, load_trainable
@@ -31,6 +32,7 @@ HELD_OUT = 5
 """Every so many episodes with lessons, one is held out to judge new versions by."""
 FRANKA = LearnerSettings(scalariser="gated", learning_rate=1e-4, minibatch=64)
 """Preset ``franka``: groups of consecutive episodes, whose lengths differ, and faults that outrank rewards."""
+_log = logging.getLogger(__name__)
 
 
 class LearnSettings(Strict, frozen=True):
@@ -72,11 +74,16 @@ class Reader:
         self.last = -1
 
     def read_new(self, session: Path) -> list[Episode]:
-        """The episodes that were closed since the last time."""
+        """The episodes that were closed since the last time, without damaged ones."""
         fresh = [folder for folder in closed_episodes(session) if folder.name not in self._read]
         self._read |= {folder.name for folder in fresh}
-        found = [episodes.load(folder) for folder in fresh]
-        self.last = max([self.last, *(episode.number for episode in found)])
+        self.last = max([self.last, *(int(folder.name) for folder in fresh)])
+        found = []
+        for folder in fresh:
+            try:
+                found.append(episodes.load(folder))
+            except RecordingError as error:
+                _log.warning("nothing is learned from it: %s", error)
         return found
 
 

@@ -151,6 +151,19 @@ def test_a_session_teaches(tmp_path, policy_folder, capsys):
     assert "version 0 is current" in capsys.readouterr().out
 
 
+def test_from_a_damaged_episode_nothing_is_learned(tmp_path, policy_folder, caplog):
+    session = write_session(tmp_path / "session", [])
+    good, bad = (
+        write_episode(session, number, info(purpose="correct"), "success", human=range(3, 9), **SHAPE)
+        for number in range(2)
+    )
+    (bad / "episode.mcap").write_bytes((good / "episode.mcap").read_bytes()[:-9])
+    run(session, policy_folder)
+    assert json.loads((versions.folder_of(session, 1) / "lesson.json").read_text())["episodes"] == [0]
+    assert "nothing is learned from it" in caplog.text
+    assert versions.studied(session) == 1  # whoever waits for the learner does not wait for ever
+
+
 def test_groups_of_episodes_teach(tmp_path, short_folder, capsys):
     made = [(info(group=1), outcome, SHAPE | {"steps": 8}) for outcome in ("success", "failure", "failure")]
     session = write_session(tmp_path / "session", made)
