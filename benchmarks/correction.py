@@ -30,6 +30,10 @@ from tgrpo.session import versions
 from tgrpo_ros.child import find_command
 
 SESSIONS = Path("runs/correction")
+OPERATOR = ("stages:=0", "patience_steps:=40")
+"""A person who waits for 2 s without progress, and then finishes the task."""
+LEARNER = ("--imitation.learning-rate=1e-3", "--imitation.steps=25")
+"""What the tiny policy takes; one that is larger wants less."""
 TIME_LIMITS = {"libero_spatial": 11.0, "libero_object": 14.0, "libero_goal": 15.0}
 """Of the standard protocol [s]."""
 
@@ -58,8 +62,9 @@ def play(suite: str, task: int, seed: int, episodes: int, options: list[str]) ->
         "seed": seed,
     }
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
-    learn = f"learn_args:=--imitation.seed={seed}"
-    command = [find_command(), "session", "correct", str(folder / "plan.yaml"), "page:=0", learn, *options]
+    learn = " ".join((f"--imitation.seed={seed}", *LEARNER))
+    what = ("page:=0", f"learn_args:={learn}", *OPERATOR, *options)
+    command = [find_command(), "session", "correct", str(folder / "plan.yaml"), *what]
     # One number of threads for everything: nodes, scene and learner share the cores.
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     session = folder / "plan"
@@ -120,10 +125,10 @@ def main() -> int:
     """Plays what is asked for and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="libero_spatial", choices=sorted(TIME_LIMITS))
-    parser.add_argument("--task", type=int, default=2)
+    parser.add_argument("--task", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--episodes", type=int, default=30)
-    parser.add_argument("--options", nargs="*", default=[], help="launch arguments, as in patience_steps:=40")
+    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--options", nargs="*", default=[], help="launch arguments, as in port:=5760")
     parser.add_argument("--table", action="store_true")
     chosen = parser.parse_args()
     for seed in () if chosen.table else chosen.seeds:

@@ -189,6 +189,34 @@ def test_a_group_that_all_failed_makes_no_version(tmp_path, short_folder, capsys
     assert "no new version" in capsys.readouterr().out
 
 
+def write_group(session, first, number):
+    for place, outcome in enumerate(("success", "failure", "failure", "success")):
+        write_episode(session, first + place, info(group=number), outcome, steps=8, **SHAPE)
+
+
+def test_groups_are_held_out_and_judge_versions(tmp_path, short_folder, monkeypatch, capsys):
+    monkeypatch.setattr("tgrpo.session.learn.HELD_OUT", 2)
+    session = write_session(tmp_path / "session", [])
+    write_group(session, 0, 1)
+    write_group(session, 4, 2)
+    run(session, short_folder, "--method", "tgrpo")
+    about = json.loads((versions.folder_of(session, 1) / "lesson.json").read_text())
+    assert (about["episodes"], about["held_out"]) == ([0, 1, 2, 3], [4, 5, 6, 7])
+    assert "on 8 held-out decisions" in about["verdict"]  # 4 rollouts of 2 chunks
+
+
+def test_a_version_that_does_worse_on_held_out_groups_is_not_kept(tmp_path, short_folder, monkeypatch, capsys):
+    monkeypatch.setattr("tgrpo.session.learn.HELD_OUT", 2)
+    session = write_session(tmp_path / "session", [])
+    write_group(session, 0, 1)
+    write_group(session, 4, 2)
+    said = iter([0.1, 0.3])
+    monkeypatch.setattr("tgrpo.learner.Learner.judge", lambda learner, groups: next(said))
+    run(session, short_folder, "--method", "tgrpo")
+    assert versions.known(session) == [0]
+    assert "refused: loss 0.100 -> 0.300" in capsys.readouterr().out
+
+
 def test_groups_of_another_policy_are_refused(tmp_path, policy_folder):
     made = [(info(group=1), "success", SHAPE | {"steps": 8}) for _ in range(4)]
     session = write_session(tmp_path / "session", made)
