@@ -1,9 +1,10 @@
 """What one session of corrections is worth: success on held-out initial states before it and after it.
 
-    python benchmarks/correction.py --seeds 0 1 2
-    python benchmarks/correction.py --table        # only the table of the sessions that are there
+    python -m benchmarks.correction --seeds 0 1 2
+    python -m benchmarks.correction --seeds 0 1 2 --alone  # without nodes, to try settings quickly
+    python -m benchmarks.correction --table                # only the table of the sessions that are there
 
-Each seed is a session by the command that users run, with nodes, safety layer, recorder and learner: 30 episodes from
+Each seed is a session by the command that users run, with nodes, safety layer, recorder and learner: 20 episodes from
 initial states 0 to 24, in which a scripted operator takes over through the teleoperation node. Then version 0 and the
 last version play the initial states 25 to 49 greedily. A session that is finished is not repeated.
 """
@@ -21,22 +22,30 @@ from typing import Any
 
 import numpy as np
 import yaml
+from msgspec.structs import replace
 
+from tgrpo.apprentice import ImitationSettings
 from tgrpo.record.episode import load
 from tgrpo.record.session import closed_episodes
 from tgrpo.record.stats import mcnemar_exact, pooled_mcnemar
 from tgrpo.record.steps import steps
 from tgrpo.session import versions
+from tgrpo.session.learn import LearnSettings
 from tgrpo_ros.child import find_command
 
-SESSIONS = Path("runs/correction")
+SESSIONS = {False: Path("runs/correction"), True: Path("runs/correction_alone")}
+"""With and without nodes."""
+PATIENCE, STAGES = 40, 0
+"""A person who waits for 2 s without progress, and then finishes the task."""
+LEARNER = ImitationSettings(learning_rate=1e-3, steps=25)
+"""What the tiny policy takes; one that is larger wants less."""
 TIME_LIMITS = {"libero_spatial": 11.0, "libero_object": 14.0, "libero_goal": 15.0}
 """Of the standard protocol [s]."""
 
 
-def play(suite: str, task: int, seed: int, episodes: int, options: list[str]) -> None:
-    """Plays the session, unless it is done."""
-    folder = SESSIONS / f"{suite}_{task}_{seed}"
+def play(suite: str, task: int, seed: int, episodes: int, options: list[str] | None) -> None:
+    """Plays the session, unless it is done; without nodes if there are no options for them."""
+    folder = SESSIONS[options is None] / f"{suite}_{task}_{seed}"
     if (folder / "result.json").exists():
         return
     from sim.stock import suite_tasks
@@ -58,11 +67,19 @@ def play(suite: str, task: int, seed: int, episodes: int, options: list[str]) ->
         "seed": seed,
     }
     (folder / "plan.yaml").write_text(yaml.safe_dump(plan), encoding="utf-8")
-    learn = f"learn_args:=--imitation.seed={seed}"
-    command = [find_command(), "session", "correct", str(folder / "plan.yaml"), "page:=0", learn, *options]
-    # One number of threads for everything: nodes, scene and learner share the cores.
-    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     session = folder / "plan"
+    if options is None:
+        from benchmarks.correction_alone import play as play_alone
+
+        settings = LearnSettings(session, imitation=replace(LEARNER, seed=seed))
+        play_alone(folder / "plan.yaml", session, settings, PATIENCE, STAGES)
+    else:
+        learning = {"seed": seed, "learning-rate": LEARNER.learning_rate, "steps": LEARNER.steps}
+        learn = " ".join(f"--imitation.{name}={value}" for name, value in learning.items())
+        what = ("page:=0", f"learn_args:={learn}", f"patience_steps:={PATIENCE}", f"stages:={STAGES}", *options)
+        command = [find_command(), "session", "correct", str(folder / "plan.yaml"), *what]
+        # One number of threads for everything: nodes, scene and learner share the cores.
+        subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     last = versions.current(session).version
     for name, version in (("before", 0), ("after", last)):
         evaluate(versions.folder_of(session, version), suite, task, folder / f"{name}.json")
@@ -84,12 +101,12 @@ def _interventions(episode: Any) -> dict[str, float]:
     return {"times": begun, "share": float(taken.mean()) if len(taken) else 0.0}
 
 
-def table() -> None:
+def table(sessions: Path) -> None:
     """Prints what the finished sessions show, and all of one task pooled."""
     print("| task | seed | before | after | gained | lost | p | interventions in thirds | share of steps in thirds |")
     print("|---|---|---|---|---|---|---|---|---|")
     pooled: dict[str, list[tuple[int, int]]] = {}
-    for file in sorted(SESSIONS.glob("*/result.json")):
+    for file in sorted(sessions.glob("*/result.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
         task, _, seed = file.parent.name.rpartition("_")
         before, after = (_outcomes(file.parent / f"{name}.json") for name in ("before", "after"))
@@ -120,15 +137,16 @@ def main() -> int:
     """Plays what is asked for and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="libero_spatial", choices=sorted(TIME_LIMITS))
-    parser.add_argument("--task", type=int, default=2)
+    parser.add_argument("--task", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--episodes", type=int, default=30)
-    parser.add_argument("--options", nargs="*", default=[], help="launch arguments, as in patience_steps:=40")
+    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--options", nargs="*", default=[], help="launch arguments, as in port:=5760")
+    parser.add_argument("--alone", action="store_true", help="without nodes, in this process")
     parser.add_argument("--table", action="store_true")
     chosen = parser.parse_args()
     for seed in () if chosen.table else chosen.seeds:
-        play(chosen.suite, chosen.task, seed, chosen.episodes, chosen.options)
-    table()
+        play(chosen.suite, chosen.task, seed, chosen.episodes, None if chosen.alone else chosen.options)
+    table(SESSIONS[chosen.alone])
     return 0
 
 

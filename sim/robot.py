@@ -78,7 +78,7 @@ class Scene:
         """
         self._env, self._settings = env, settings
         self._adviser = Adviser(env)
-        self._machine = _stages(env)
+        self._machine = stages(env)
         self._stage = 0
         self.step, self.period = 0, 1.0 / env.action_spec.rate
         self._episode = 0
@@ -198,7 +198,7 @@ class Scene:
         self._frames = None
 
 
-def _stages(env: LiberoEnv) -> StageMachine | None:
+def stages(env: LiberoEnv) -> StageMachine | None:
     """The stage machine of a task; None where the task has no stage file."""
     try:
         return StageMachine(load_stages(env.suite, env.name))

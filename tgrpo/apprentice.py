@@ -6,10 +6,10 @@ ones (:mod:`tgrpo.session.versions`), so that going back is choosing another num
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 import numpy as np
@@ -59,13 +59,48 @@ class Verdict:
     """Loss of the candidate [nat]."""
     decisions: int
     """Held-out decisions; without any every candidate is accepted."""
+    why: str = ""
+    """Why there is no candidate, if there is none."""
 
     def __str__(self) -> str:
         """One line for people."""
+        if self.why:
+            return self.why
         word = "accepted" if self.accepted else "refused"
         if not self.decisions:
             return f"{word}: there is nothing held out to judge by yet"
         return f"{word}: loss {self.before:.3f} -> {self.after:.3f} on {self.decisions} held-out decisions"
+
+
+class Student(Protocol):
+    """Whatever can forget what it has just learned."""
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of what was learned."""
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Goes back to a copy."""
+
+
+def gate(
+    student: Student, learn: Callable[[], object], score: Callable[[], float], decisions: int, tolerance: float
+) -> Verdict:
+    """Learns, and forgets it again if the held-out decisions say that it got worse.
+
+    Args:
+        student: Who learns.
+        learn: Changes it.
+        score: Its loss on what is held out.
+        decisions: How many decisions are held out; without any the candidate is accepted.
+        tolerance: How much the loss may grow.
+    """
+    saved, before = student.state(), score()
+    learn()
+    after = score()
+    accepted = not decisions or after <= before + tolerance
+    if not accepted:
+        student.restore(saved)
+    return Verdict(accepted, before, after, decisions)
 
 
 class Apprentice:
@@ -136,13 +171,7 @@ class Apprentice:
         Raises:
             SettingsError: There is nothing to learn from.
         """
-        saved, before = self.state(), self.score(held_out)
-        self.learn(lessons)
-        after = self.score(held_out)
-        accepted = not held_out or after <= before + tolerance
-        if not accepted:
-            self.restore(saved)
-        return Verdict(accepted, before, after, len(held_out))
+        return gate(self, lambda: self.learn(lessons), lambda: self.score(held_out), len(held_out), tolerance)
 
     def export(self, folder: Path) -> None:
         """Writes the policy into an existing folder: one that ``tgrpo.policies.load`` and the server read."""

@@ -33,6 +33,7 @@ OWN = {
     "replay": "tgrpo.record.replay:main",
     "recover": "tgrpo.record.recover:main",
     "learn": "tgrpo.session.learn:main",
+    "distill": "tgrpo.session.distill:main",
     "bench": "tgrpo.algo.bench.command:main",
 }
 SUMMARIES = {
@@ -45,6 +46,7 @@ SUMMARIES = {
     "replay": "play a recorded episode: its streams, events and picture",
     "recover": "close the episodes that a killed recorder left open, and check a session",
     "learn": "improve a session's policy from its corrections or labelled episodes",
+    "distill": "teach one policy what the policies of several sessions can do",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",
     "serve": "serve a policy to robots and simulators",

@@ -179,8 +179,7 @@ class Learner:
             self.policy.release()
         for weights in self._optimiser.param_groups:
             weights["lr"] = self.settings.learning_rate * rate
-        rows = estimate.advantages(groups, self.settings)
-        useful = [(g, a) for g, a in zip(groups, rows, strict=True) if any(bool(row.any()) for row in a)]
+        useful = self._useful(groups)
         skipped = len(groups) - len(useful)
         if not useful:
             return Update(0.0, 0.0, 1.0, 0.0, 0.0, len(groups), skipped, 0.0, kl=0.0)
@@ -193,6 +192,41 @@ class Learner:
         means = {name: float(np.mean(values)) for name, values in sums.items()}
         means["ratio_max"] = max(sums["ratio_max"])
         return Update(**means, **reproduction, groups=len(groups), groups_skipped=skipped)
+
+    @torch.no_grad()
+    def judge(self, groups: Sequence[RolloutGroup]) -> float:
+        """Surrogate loss of the policy as it is now on groups that it does not learn from; 0 without contrast.
+
+        It falls as what went well in them becomes more likely and what went badly less so, within the clip.
+        """
+        useful = self._useful(groups)
+        if not useful:
+            return 0.0
+        batch, _ = self._prepare(self._collate(useful))
+        log_probs = self._in_parts(
+            torch.arange(len(batch)), lambda part: tokens.gather(self._current(batch, part), batch.chosen[part])
+        )
+        objective = clipped_objective(
+            log_probs,
+            batch.acted,
+            batch.advantages,
+            level=self.settings.ratio,
+            clip_low=self.settings.clip_low,
+            clip_high=self.settings.clip_high,
+            mask=batch.mask,
+            weights=batch.weights,
+            importance=batch.importance,
+        )
+        return float(objective.loss)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the trained weights, for :meth:`restore`."""
+        return self._adapters.state()
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Forgets what was learned since :meth:`state`, and the optimiser's momentum with it."""
+        self._adapters.restore(state)
+        self._optimiser.state.clear()
 
     def gather(self) -> None:
         """Before rollouts: all processes together get whole what is sharded, until the next update."""
@@ -240,6 +274,11 @@ class Learner:
         self._optimiser.load_state_dict({**self._optimiser.state_dict(), "state": moments})
         self._order.bit_generator.state = plain["order"]
         return dict(plain["progress"])
+
+    def _useful(self, groups: Sequence[RolloutGroup]) -> list[tuple[RolloutGroup, list[Tensor]]]:
+        """Groups with contrast, and the advantages of their decisions."""
+        rows = estimate.advantages(groups, self.settings)
+        return [(g, a) for g, a in zip(groups, rows, strict=True) if any(bool(row.any()) for row in a)]
 
     def _collate(self, useful: Sequence[tuple[RolloutGroup, list[Tensor]]]) -> Batch:
         trajectories = [t for group, _ in useful for t in group.trajectories]

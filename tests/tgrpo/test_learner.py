@@ -84,6 +84,19 @@ def test_the_first_step_sees_the_probabilities_that_acted():
     assert update.kl == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_group_that_is_only_judged_tells_better_from_worse():
+    student = learner(epochs=4)
+    shown, same, flat = (group(student.policy, list(map(float, bits))) for bits in ("1001", "0110", "1111"))
+    untouched, before = student.state(), (student.judge([shown]), student.judge([same]))
+    assert equal(untouched, student.state())
+    student.update([shown])
+    assert student.judge([shown]) < before[0]
+    assert student.judge([same]) > before[1]  # the same rollouts, of which the other half went well
+    assert student.judge([flat]) == 0.0
+    student.restore(untouched)
+    assert (student.judge([shown]), student.judge([same])) == before
+
+
 def test_a_flat_group_changes_nothing():
     student = learner()
     before = weights(student)

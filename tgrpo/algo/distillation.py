@@ -1,7 +1,7 @@
 """Rollouts of trained specialists as demonstrations for one policy.
 
 Source: RLDG (arXiv 2412.09858): successes of narrow policies, imitated by a generalist with its usual loss. The filters
-are ours; the imitation is ``tgrpo sft``.
+are ours; the imitation is :mod:`tgrpo.session.distill`.
 """
 
 from __future__ import annotations

@@ -163,7 +163,6 @@ def main(argv: list[str]) -> int:
     Raises:
         SettingsError: The folder is neither a run nor a session, or an option does not fit it.
         CheckpointError: The disk is full, or a file of a run is damaged.
-        RecordingError: An episode of a session is damaged or still open.
     """
     arguments = tyro.cli(Arguments, args=argv, prog="tgrpo report")
     console = Console(highlight=False, soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, get_args
 
+from tgrpo.errors import RecordingError
 from tgrpo.record import episode_row, exact, sequential
 from tgrpo.record.episode import COUNTED, Outcome, load
 from tgrpo.record.eval_result import rate
@@ -19,6 +21,7 @@ from tgrpo.record.stats import Paired, macro
 
 SCHEMA = "tgrpo/session-numbers/1"
 _BLOCKS = 10  # of episodes, in the chart of interventions at most
+_log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
@@ -26,15 +29,24 @@ Row = Mapping[str, Any]
 def of_session(path: Path) -> dict[str, Any]:
     """The numbers of a session, from its episode files and nothing else.
 
+    An episode that cannot be trusted is named and no number contains it: which of them are damaged has nothing to do
+    with how they ended.
+
     Raises:
         SettingsError: The folder is no session.
-        RecordingError: An episode is damaged or still open.
     """
-    rows = [episode_row.row(load(folder, cameras=())) for folder in closed_episodes(path)]
-    return numbers(rows, read_info(path), len(begun(path)))
+    rows, damaged = [], []
+    for folder in closed_episodes(path):
+        try:
+            rows.append(episode_row.row(load(folder, cameras=())))
+        except RecordingError as error:
+            _log.warning("left out of all numbers: %s", error)
+            # Without the session's place, so that a copy elsewhere has the same numbers.
+            damaged.append({"episode": int(folder.name), "problem": str(error).replace(f"{path}/", "")})
+    return numbers(rows, read_info(path), len(begun(path)), damaged)
 
 
-def numbers(rows: Sequence[Row], info: SessionInfo, commanded: int) -> dict[str, Any]:
+def numbers(rows: Sequence[Row], info: SessionInfo, commanded: int, damaged: Sequence[Row] = ()) -> dict[str, Any]:
     """The numbers of a session.
 
     Success rates count evaluation episodes with the outcome success or failure. One in which a human took over is no
@@ -44,6 +56,7 @@ def numbers(rows: Sequence[Row], info: SessionInfo, commanded: int) -> dict[str,
         rows: One for each closed episode, see :func:`tgrpo.record.episode_row.row`, in order.
         info: The session.
         commanded: Episodes that were begun, from the journal.
+        damaged: ``episode`` and ``problem`` of each closed episode that has no row because it cannot be read.
 
     Returns:
         A JSON-ready dict.
@@ -60,7 +73,8 @@ def numbers(rows: Sequence[Row], info: SessionInfo, commanded: int) -> dict[str,
         "stop_at": info.stop_at,
         "episodes": {
             "begun": commanded,
-            "closed": len(rows),
+            "closed": len(rows) + len(damaged),
+            "damaged": [dict(one) for one in damaged],
             "outcomes": _outcomes(rows),
             "not_counted": [
                 {name: row[name] for name in ("episode", "policy", "outcome", "reason")}
@@ -72,7 +86,7 @@ def numbers(rows: Sequence[Row], info: SessionInfo, commanded: int) -> dict[str,
         "comparisons": [_comparison(str(baseline), other, evaluated, info.stop_at) for other in others],
         "interventions": _interventions([row for row in counted if row["purpose"] == "correct"] or counted),
         "safety": _safety(rows),
-        "warnings": _warnings(rows, evaluated, commanded),
+        "warnings": _warnings(rows, evaluated, commanded, damaged),
         "rows": [dict(row) for row in rows],
     }
 
@@ -236,10 +250,11 @@ def _safety(rows: Sequence[Row]) -> dict[str, Any]:
     return {"holds": holds, "faults": dict(faults)}
 
 
-def _warnings(rows: Sequence[Row], evaluated: Sequence[Row], commanded: int) -> list[str]:
-    found = []
-    if commanded != len(rows):
-        found.append(f"{commanded} episodes were begun and {len(rows)} are there; run 'tgrpo recover'.")
+def _warnings(rows: Sequence[Row], evaluated: Sequence[Row], commanded: int, damaged: Sequence[Row]) -> list[str]:
+    found = [f"episode {one['episode']} is damaged and in no number: {one['problem']}" for one in damaged]
+    there = len(rows) + len(damaged)
+    if commanded != there:
+        found.append(f"{commanded} episodes were begun and {there} are there; run 'tgrpo recover'.")
     chosen = {row["episode"] for row in evaluated}
     repeated = [
         row["episode"]

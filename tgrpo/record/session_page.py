@@ -39,7 +39,6 @@ def write(path: Path, output: Path | None = None, simulation: Path | None = None
 
     Raises:
         SettingsError: The folder is no session, or the evaluation is none.
-        RecordingError: An episode is damaged or still open.
         CheckpointError: The disk is full.
     """
     if simulation is not None:
@@ -63,7 +62,6 @@ def verify(path: Path, report: Path | None = None) -> list[str]:
 
     Raises:
         SettingsError: There is no report, or it carries no numbers.
-        RecordingError: An episode is damaged or still open.
     """
     target = report or path / "report.html"
     try:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from tgrpo.errors import SettingsError
+from tgrpo.errors import RecordingError, SettingsError
 from tgrpo.record.episode import EpisodeInfo, read_header
 from tgrpo.record.recorder import RecorderSettings
 from tgrpo.record.recover import SESSION
@@ -12,12 +13,18 @@ from tgrpo.record.session import SessionFolder, SessionInfo, closed_episodes
 from tgrpo.session.plan import Next, Plan, Played, of_session
 from tgrpo.settings import to_builtins
 
+_log = logging.getLogger(__name__)
+
 
 def played(session: Path) -> list[Played]:
-    """All closed episodes of a session, in order."""
+    """All closed episodes of a session, in order; what a damaged one was is not known, so it is played again."""
     found = []
     for folder in closed_episodes(session):
-        _, info, result = read_header(folder)
+        try:
+            _, info, result = read_header(folder)
+        except RecordingError as error:
+            _log.warning("not counted as played: %s", error)
+            continue
         if result is not None and info.pair is not None:
             found.append(Played(info.policy, info.suite, info.task, info.pair, result.outcome))
     return found

@@ -6,6 +6,7 @@ the episodes has the server load the current one before the next episode, never 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,8 +16,8 @@ import msgspec
 import tyro
 from rich.console import Console
 
-from tgrpo.apprentice import Apprentice, ImitationSettings, Verdict
-from tgrpo.errors import SettingsError
+from tgrpo.apprentice import Apprentice, ImitationSettings, Verdict, gate
+from tgrpo.errors import RecordingError, SettingsError
 from tgrpo.learner import Learner, LearnerSettings
 from tgrpo.policies import shipped
 from tgrpo.policies.trainable import Trainable, load_trainable
@@ -26,11 +27,13 @@ from tgrpo.record.session import closed_episodes, is_session
 from tgrpo.session import versions
 from tgrpo.session.lessons import Lesson, group, lessons
 from tgrpo.settings import Strict, validated
+from tgrpo.types import RolloutGroup
 
 HELD_OUT = 5
-"""Every so many episodes with lessons, one is held out to judge new versions by."""
+"""Every so many episodes with lessons, or groups that differ, one is held out to judge new versions by."""
 FRANKA = LearnerSettings(scalariser="gated", learning_rate=1e-4, minibatch=64)
 """Preset ``franka``: groups of consecutive episodes, whose lengths differ, and faults that outrank rewards."""
+_log = logging.getLogger(__name__)
 
 
 class LearnSettings(Strict, frozen=True):
@@ -51,7 +54,7 @@ class LearnSettings(Strict, frozen=True):
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 0.5
     """At which the policy sampled, for ``tgrpo``."""
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
-    """How much worse a version may be on the held-out decisions [nat]."""
+    """How much the loss on the held-out decisions may grow: of imitation [nat], or of the surrogate of ``tgrpo``."""
     use: int = -1
     """Only makes this version current."""
     rollback: bool = False
@@ -72,11 +75,16 @@ class Reader:
         self.last = -1
 
     def read_new(self, session: Path) -> list[Episode]:
-        """The episodes that were closed since the last time."""
+        """The episodes that were closed since the last time, without damaged ones."""
         fresh = [folder for folder in closed_episodes(session) if folder.name not in self._read]
         self._read |= {folder.name for folder in fresh}
-        found = [episodes.load(folder) for folder in fresh]
-        self.last = max([self.last, *(episode.number for episode in found)])
+        self.last = max([self.last, *(int(folder.name) for folder in fresh)])
+        found = []
+        for folder in fresh:
+            try:
+                found.append(episodes.load(folder))
+            except RecordingError as error:
+                _log.warning("nothing is learned from it: %s", error)
         return found
 
 
@@ -147,6 +155,9 @@ class Comparer:
         self._learner = Learner(policy, FRANKA, temperature=settings.temperature, seed=settings.imitation.seed)
         self._waiting: list[Episode] = []
         self._used: list[int] = []
+        self._held_out: list[RolloutGroup] = []
+        self._kept: list[int] = []
+        self._telling = 0
 
     def study(self, session: Path) -> Verdict | None:
         """Takes a TGRPO update on the groups that became complete; None if none did."""
@@ -155,11 +166,27 @@ class Comparer:
         if not groups:
             return None
         used = {episode.number for of in groups for episode in of}
-        self._used += sorted(used)
         self._waiting = [episode for episode in self._waiting if episode.number not in used]
-        update = self._learner.update([group(of, self._learner.policy.spec) for of in groups])
-        # The clip bounds one update; a comparison of rewards needs new episodes, which the next version plays.
-        return Verdict(update.groups_skipped < update.groups, 0.0, update.loss, 0)
+        taught = [one for of in groups if (one := self._teaches(of)) is not None]
+        if not taught:
+            return Verdict(accepted=False, before=0.0, after=0.0, decisions=0, why="no group differs in how it went")
+        decisions = sum(len(rollout.chunks) for one in self._held_out for rollout in one.trajectories)
+        learner, held_out = self._learner, self._held_out
+        tolerance = self._settings.tolerance
+        return gate(learner, lambda: learner.update(taught), lambda: learner.judge(held_out), decisions, tolerance)
+
+    def _teaches(self, members: Sequence[Episode]) -> RolloutGroup | None:
+        """The episodes as rollouts to learn from; None if nothing tells them apart, or they are held out."""
+        rollouts, numbers = group(members, self._learner.policy.spec), [episode.number for episode in members]
+        if len({float(rollout.rewards.sum()) for rollout in rollouts.trajectories}) == 1:
+            return None
+        self._telling += 1
+        if self._telling % HELD_OUT == 0:
+            self._held_out.append(rollouts)
+            self._kept += numbers
+            return None
+        self._used += numbers
+        return rollouts
 
     def export(self, folder: Path) -> None:
         """Writes the policy as it is now."""
@@ -167,7 +194,7 @@ class Comparer:
 
     def about(self) -> dict[str, Any]:
         """What was learned from."""
-        return {"method": "tgrpo", "episodes": self._used}
+        return {"method": "tgrpo", "episodes": self._used, "held_out": self._kept}
 
 
 def run(settings: LearnSettings, console: Console) -> int:

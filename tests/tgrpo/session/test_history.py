@@ -82,3 +82,12 @@ def test_what_is_known_of_an_episode_comes_from_the_plan():
 def test_a_group_without_a_temperature_is_refused():
     with pytest.raises(SettingsError, match="temperature"):
         plans.check(msgspec.structs.replace(PLAN, group=2))
+
+
+def test_an_episode_whose_header_is_damaged_is_played_again(tmp_path):
+    session = history.open_session(tmp_path / "session", PLAN, QUICK)
+    first = play(session, "success")
+    (session.episodes()[0] / "episode.json").write_text("{")
+    assert play(session, "success").slot == first.slot
+    assert play(session, "success").slot != first.slot
+    session.close()

@@ -151,6 +151,19 @@ def test_a_session_teaches(tmp_path, policy_folder, capsys):
     assert "version 0 is current" in capsys.readouterr().out
 
 
+def test_from_a_damaged_episode_nothing_is_learned(tmp_path, policy_folder, caplog):
+    session = write_session(tmp_path / "session", [])
+    good, bad = (
+        write_episode(session, number, info(purpose="correct"), "success", human=range(3, 9), **SHAPE)
+        for number in range(2)
+    )
+    (bad / "episode.mcap").write_bytes((good / "episode.mcap").read_bytes()[:-9])
+    run(session, policy_folder)
+    assert json.loads((versions.folder_of(session, 1) / "lesson.json").read_text())["episodes"] == [0]
+    assert "nothing is learned from it" in caplog.text
+    assert versions.studied(session) == 1  # whoever waits for the learner does not wait for ever
+
+
 def test_groups_of_episodes_teach(tmp_path, short_folder, capsys):
     made = [(info(group=1), outcome, SHAPE | {"steps": 8}) for outcome in ("success", "failure", "failure")]
     session = write_session(tmp_path / "session", made)
@@ -174,6 +187,34 @@ def test_a_group_that_all_failed_makes_no_version(tmp_path, short_folder, capsys
     run(session, short_folder, "--method", "tgrpo")
     assert versions.known(session) == [0]
     assert "no new version" in capsys.readouterr().out
+
+
+def write_group(session, first, number):
+    for place, outcome in enumerate(("success", "failure", "failure", "success")):
+        write_episode(session, first + place, info(group=number), outcome, steps=8, **SHAPE)
+
+
+def test_groups_are_held_out_and_judge_versions(tmp_path, short_folder, monkeypatch, capsys):
+    monkeypatch.setattr("tgrpo.session.learn.HELD_OUT", 2)
+    session = write_session(tmp_path / "session", [])
+    write_group(session, 0, 1)
+    write_group(session, 4, 2)
+    run(session, short_folder, "--method", "tgrpo")
+    about = json.loads((versions.folder_of(session, 1) / "lesson.json").read_text())
+    assert (about["episodes"], about["held_out"]) == ([0, 1, 2, 3], [4, 5, 6, 7])
+    assert "on 8 held-out decisions" in about["verdict"]  # 4 rollouts of 2 chunks
+
+
+def test_a_version_that_does_worse_on_held_out_groups_is_not_kept(tmp_path, short_folder, monkeypatch, capsys):
+    monkeypatch.setattr("tgrpo.session.learn.HELD_OUT", 2)
+    session = write_session(tmp_path / "session", [])
+    write_group(session, 0, 1)
+    write_group(session, 4, 2)
+    said = iter([0.1, 0.3])
+    monkeypatch.setattr("tgrpo.learner.Learner.judge", lambda learner, groups: next(said))
+    run(session, short_folder, "--method", "tgrpo")
+    assert versions.known(session) == [0]
+    assert "refused: loss 0.100 -> 0.300" in capsys.readouterr().out
 
 
 def test_groups_of_another_policy_are_refused(tmp_path, policy_folder):
