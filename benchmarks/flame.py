@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def profile(way: str, steps: int, rate: int) -> None:
     profiler = shutil.which("py-spy", path=str(Path(sys.executable).parent)) or shutil.which("py-spy")
     if profiler is None:
         raise SystemExit("py-spy is not installed: pip install py-spy")
+    graph = FOLDER / f"flame_{way}.svg"
     command = [sys.executable, "-m", "benchmarks.flame", "--play", way, "--steps", str(steps)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as player:
         if player.stdin is None or player.stdout is None:
@@ -91,12 +93,14 @@ def profile(way: str, steps: int, rate: int) -> None:
         while next(said, "ready\n") != "ready\n":
             pass
         recorded = [profiler, "record", "--native", "--rate", str(rate), "--pid", str(player.pid), "--duration", "600"]
-        with subprocess.Popen([*recorded, "--function", "--output", str(FOLDER / f"flame_{way}.svg")]) as recorder:
+        with subprocess.Popen([*recorded, "--function", "--output", str(graph)]) as recorder:
             time.sleep(SETTLE)
             player.stdin.write("go\n")
             player.stdin.flush()
             took = next(said, "it failed").strip()
             recorder.wait(120)
+    # Its title would be the command line, with the paths of this machine.
+    graph.write_text(re.sub(">[^<]*py-spy record[^<]*<", f">{TITLES[way]}<", graph.read_text("utf-8")), "utf-8")
     print(f"{TITLES[way]}: {took}")
 
 
