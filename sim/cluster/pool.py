@@ -247,7 +247,8 @@ class RayPool:
                         )
                     machine.pid = said.pid
                 else:
-                    machine.account = said
+                    # It may have been said before the last delivery, and arrive after it.
+                    machine.account = max(machine.account, said, key=lambda one: (one.lost, one.spent.simulated))
                 machine.heard = time.monotonic()
                 machine.asked = machine.actor.account.remote()
 
