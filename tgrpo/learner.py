@@ -169,10 +169,7 @@ class Learner:
 
     @torch.no_grad()
     def judge(self, groups: Sequence[RolloutGroup]) -> float:
-        """Surrogate loss of the policy as it is now on groups that it does not learn from; 0 without contrast.
-
-        It falls as what went well in them becomes more likely and what went badly less so, within the clip.
-        """
+        """Surrogate loss of the policy as it is now on groups that it does not learn from; 0 without contrast."""
         useful = self._useful(groups)
         if not useful:
             return 0.0
