@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tgrpo.algo import estimate, kl
-from tgrpo.algo.loss import clipped_objective, truncated_importance
+from tgrpo.algo.batch import Batch
+from tgrpo.algo.loss import Objective, clipped_objective, truncated_importance
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError
 from tgrpo.policies import blocks, sharding, tokens
 from tgrpo.policies.adapters import Adapters
@@ -106,33 +107,6 @@ class Update:
     """None if it has no weight and the policy is too large to compute it for the record."""
 
 
-@dataclass(frozen=True, eq=False)
-class Batch:
-    """The decisions of all groups with contrast, one row each."""
-
-    inputs: tuple[Tensor, ...]
-    """What the policy looks at, as its ``collate`` has it."""
-    chosen: Tensor
-    """``(B, K, A)`` tokens."""
-    acted: Tensor
-    """``(B, K, A)`` log-probabilities under the policy that acted [nat]."""
-    advantages: Tensor
-    """``(B,)``."""
-    weights: Tensor
-    """``(B,)``, adding up to 1: each rollout counts the same."""
-    mask: Tensor
-    """``(B, K)`` True for executed actions."""
-    vision: Tensor | None = None
-    """What the vision towers make of the pictures, if they are not trained."""
-    reference: Tensor | None = None
-    """Log-probabilities under the policy that training started from: of the tokens ``(B, K, A)``, or of all bins."""
-    importance: Tensor | None = None
-    """Factors of the surrogate ``(B, K, A or 1)``."""
-
-    def __len__(self) -> int:
-        return len(self.weights)
-
-
 class Learner:
     """Owns the trainable weights and the optimiser.
 
@@ -195,28 +169,16 @@ class Learner:
 
     @torch.no_grad()
     def judge(self, groups: Sequence[RolloutGroup]) -> float:
-        """Surrogate loss of the policy as it is now on groups that it does not learn from; 0 without contrast.
-
-        It falls as what went well in them becomes more likely and what went badly less so, within the clip.
-        """
+        """Surrogate loss of the policy as it is now on groups that it does not learn from; 0 without contrast."""
         useful = self._useful(groups)
         if not useful:
             return 0.0
         batch, _ = self._prepare(self._collate(useful))
+        everything = torch.arange(len(batch))
         log_probs = self._in_parts(
-            torch.arange(len(batch)), lambda part: tokens.gather(self._current(batch, part), batch.chosen[part])
+            everything, lambda part: tokens.gather(self._current(batch, part), batch.chosen[part])
         )
-        objective = clipped_objective(
-            log_probs,
-            batch.acted,
-            batch.advantages,
-            level=self.settings.ratio,
-            clip_low=self.settings.clip_low,
-            clip_high=self.settings.clip_high,
-            mask=batch.mask,
-            weights=batch.weights,
-            importance=batch.importance,
-        )
+        objective = self._objective(batch, everything, log_probs)
         return float(objective.loss)
 
     def state(self) -> dict[str, Tensor]:
@@ -385,6 +347,20 @@ class Learner:
         sums = {name: sum(piece[name] for piece in pieces) for name in pieces[0]}
         return {**sharding.combine(sums, largest, trained[0].device), "grad_norm": float(norm)}
 
+    def _objective(self, batch: Batch, rows: Tensor, log_probs: Tensor, scale: float = 1.0) -> Objective:
+        """The surrogate of some rows, whose weights are scaled; ``log_probs`` are those of their tokens now."""
+        return clipped_objective(
+            log_probs,
+            batch.acted[rows],
+            batch.advantages[rows],
+            level=self.settings.ratio,
+            clip_low=self.settings.clip_low,
+            clip_high=self.settings.clip_high,
+            mask=batch.mask[rows],
+            weights=batch.weights[rows] * scale,
+            importance=None if batch.importance is None else batch.importance[rows],
+        )
+
     def _accumulate(self, batch: Batch, rows: Tensor, part: Tensor, share: float) -> dict[str, float]:
         """Adds the gradient of some rows of the minibatch ``part``; what it measures adds up like the gradient.
 
@@ -394,17 +370,7 @@ class Learner:
         everything = self._current(batch, rows)
         log_probs = tokens.gather(everything, batch.chosen[rows])
         mask, executed = batch.mask[rows], batch.mask[part].sum()
-        objective = clipped_objective(
-            log_probs,
-            batch.acted[rows],
-            batch.advantages[rows],
-            level=settings.ratio,
-            clip_low=settings.clip_low,
-            clip_high=settings.clip_high,
-            mask=mask,
-            weights=batch.weights[rows] * (len(batch) / len(part)),
-            importance=None if batch.importance is None else batch.importance[rows],
-        )
+        objective = self._objective(batch, rows, log_probs, len(batch) / len(part))
 
         def mean(values: Tensor) -> Tensor:
             """This piece's share of the minibatch's mean of ``(B, K, A)`` over executed actions."""
