@@ -296,7 +296,7 @@ def test_b8_nodes_that_lose_each_other_hold_and_find_each_other_again(robot, pre
     robot.status(level="RUN", source="policy")
 
     publishers = lambda: robot.node.count_publishers("/tgrpo_arm/command")  # noqa: E731
-    assert publishers() == 2  # the policy's node and this test
+    robot.until(lambda: publishers() == 2, "not both publishers are known")  # the policy's node and this test
     cable.set(1)
     pulled = time.monotonic()
     robot.status(level="DECELERATE", reason="stale_command", leases={})  # the chunk's rest, then 3 s
