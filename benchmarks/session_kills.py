@@ -13,11 +13,10 @@ import signal
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.tgrpo_ros.session_launch import environment, start, write_plan
+from tests.tgrpo_ros.session_launch import environment, processes, start, write_plan
 from tgrpo.record import recover
 from tgrpo.record.episode import load
 from tgrpo.record.recover import begun
@@ -40,16 +39,6 @@ class Kill:
     victim: str
     steady: int
     """Steady time [ns]."""
-
-
-def processes(mark: str) -> Iterator[tuple[int, str]]:
-    """Process ids and command lines of whatever has a mark in its environment."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has ended meanwhile
-            continue
 
 
 def strike(session: Path, mark: str, killed: list[Kill], wanted: int) -> None:

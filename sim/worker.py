@@ -25,8 +25,6 @@ _log = logging.getLogger(__name__)
 
 SILENT = 300.0
 """Time that a process may take to start, to load a policy or to build a scene, all without a sign of life [s]."""
-
-
 REPORT = 1.0
 """Time between two reports of how far rollouts are [s]."""
 REPORT_SHARE = 0.02

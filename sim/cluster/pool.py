@@ -34,8 +34,6 @@ _log = logging.getLogger(__name__)
 
 THREADS = 3
 """Of an actor: one plays, the others answer."""
-
-
 NOTHING = Account(Spent(), 0)
 
 
@@ -87,7 +85,7 @@ class RayPool:
         self._cluster, self._settings = cluster, settings
         self._shelf = Shelf(self._ray.put)
         self._machines: list[_Machine] = []
-        self._past = Account(Spent(), 0)
+        self._past = NOTHING
         self.quarantined: list[Quarantined] = []
         try:
             self._discover()

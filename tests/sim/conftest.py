@@ -1,7 +1,9 @@
 """Simulators and workers that many tests share, as building one takes seconds."""
 
+import contextlib
 import json
 import os
+import time
 from pathlib import Path
 
 import msgspec
@@ -27,6 +29,23 @@ def blind_env():
     env = make("libero_object", 0, "fast", (), 64)
     yield env
     env.close()
+
+
+@pytest.fixture(scope="session")
+def gone():
+    """Tells whether a process has ended, or ends soon."""
+
+    def ends(pid, seconds=20.0):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            with contextlib.suppress(FileNotFoundError):
+                if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                    time.sleep(0.1)
+                    continue
+            return True
+        return False
+
+    return ends
 
 
 @pytest.fixture(scope="session")

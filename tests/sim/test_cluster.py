@@ -1,13 +1,11 @@
 """Rollouts on the machines of a Ray cluster: what joins it, what travels, and what happens when a machine is lost."""
 
-import contextlib
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import msgspec
@@ -271,7 +269,7 @@ class After:
 
 @needs_ray
 def test_a_machine_that_hangs_and_one_that_dies_are_lost_and_each_rollout_is_delivered_once(
-    cluster, machines, random_folder, blind_env, caplog
+    cluster, machines, random_folder, blind_env, caplog, gone
 ):
     units = [unit(seed, 80) for seed in range(8)]
     expected = facts([play(blind_env, load(random_folder), one) for one in units])
@@ -303,14 +301,3 @@ class Once:
         if self._calls == 3:
             threading.Thread(target=self._act, daemon=True).start()
         return False
-
-
-def gone(pid, seconds=20.0):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
-                time.sleep(0.1)
-                continue
-        return True
-    return False

@@ -1,12 +1,10 @@
 """Workers that die, hang, fail or are no longer wanted; what they were playing is not lost."""
 
-import contextlib
 import os
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
 import msgspec
@@ -61,19 +59,6 @@ def expected(blind_env, random_folder):
     return facts([play(blind_env, policy, unit, stages=stages) for unit in seeded()])
 
 
-def gone(pid, seconds=20.0):
-    """Whether a process has ended, or ends soon."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-            if state != "Z":
-                time.sleep(0.1)
-                continue
-        return True
-    return False
-
-
 def test_results_come_in_the_order_of_the_units_and_equal_those_of_one_process(pool, random_folder, expected):
     heard = []
     results = pool.play(seeded(), random_folder, heard.append)
@@ -82,7 +67,7 @@ def test_results_come_in_the_order_of_the_units_and_equal_those_of_one_process(p
 
 
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGSTOP])
-def test_a_worker_that_dies_or_hangs_is_replaced(pool, random_folder, expected, sign, caplog, monkeypatch):
+def test_a_worker_that_dies_or_hangs_is_replaced(pool, random_folder, expected, sign, caplog, monkeypatch, gone):
     # A worker that is still starting may be silent for long; both of them answer once before one is struck.
     pool.play(units(2, max_steps=1), random_folder)
     monkeypatch.setattr(pool, "_settings", WorkerSettings(timeout=15.0, retries=9))
@@ -280,13 +265,13 @@ def test_numbers_of_threads_are_not_left_behind(pool):
     assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, set())
 
 
-def test_closing_ends_the_processes():
+def test_closing_ends_the_processes(gone):
     with WorkerPool(1, WorkerSettings()) as pool:
         [pid] = pool.processes()
     assert gone(pid)
 
 
-def test_workers_end_with_their_parent(random_folder):
+def test_workers_end_with_their_parent(random_folder, gone):
     """The parent is killed while its worker plays a rollout without end."""
     script = f"""
         from pathlib import Path

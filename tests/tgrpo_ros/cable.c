@@ -7,27 +7,15 @@
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
-static const volatile int64_t *told;
-
-__attribute__((constructor)) static void begin(void) {
-    const char *path = getenv("CABLE");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *map = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *told, PROT_READ, MAP_SHARED, file, 0);
-    if (map != MAP_FAILED) told = map;
-    if (file >= 0) close(file);
-}
+#define TOLD "CABLE"
+#include "told.h"
 
 static int lost(int socket) {
     int domain = 0, type = 0;
     socklen_t size = sizeof domain;
-    if (!told || !*told) return 0;
+    if (!told()) return 0;
     if (getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &size) || domain != AF_INET) return 0;
     return !getsockopt(socket, SOL_SOCKET, SO_TYPE, &type, &size) && type == SOCK_DGRAM;
 }

@@ -128,7 +128,9 @@ def test_whatever_is_killed_the_session_goes_on(session, tmp_path):
     def kill(path):
         opened = list((path / "episodes").glob("*.open")) if path.exists() else []
         if len(killed) < len(order) and opened and opened[0].name not in {name for name, _ in killed}:
-            pids = [pid for pid, words in _processes(session.where["XDG_RUNTIME_DIR"]) if order[len(killed)] in words]
+            pids = [
+                pid for pid, words in parts.processes(session.where["XDG_RUNTIME_DIR"]) if order[len(killed)] in words
+            ]
             if pids:
                 os.kill(pids[0], signal.SIGKILL)
                 killed.append((opened[0].name, order[len(killed)]))
@@ -142,16 +144,6 @@ def test_whatever_is_killed_the_session_goes_on(session, tmp_path):
     outcomes = [episode.result.outcome for episode in episodes]
     assert outcomes.count("failure") == 8  # each of the plan's episodes was played to its end
     assert set(outcomes) <= {"failure", "infrastructure", "interrupted"}
-
-
-def _processes(mark):
-    """Process ids and command lines of whatever has a mark in its environment."""
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (folder / "environ").read_bytes():
-                yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:  # it has ended meanwhile
-            continue
 
 
 def test_a_session_is_not_continued_with_another_plan(session, tmp_path):

@@ -6,35 +6,21 @@
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <semaphore.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <sys/mman.h>
 #include <sys/time.h>
 #include <time.h>
-#include <unistd.h>
+
+#define TOLD "WALL_CLOCK"
+#include "told.h"
 
 enum { WALL = 1000000000 }; /* A steady clock counts from the start of the machine, so it never shows as much. */
-
-static const volatile int64_t *told;
-
-__attribute__((constructor)) static void begin(void) {
-    const char *path = getenv("WALL_CLOCK");
-    int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    void *map = file < 0 ? MAP_FAILED : mmap(NULL, sizeof *told, PROT_READ, MAP_SHARED, file, 0);
-    if (map != MAP_FAILED) told = map;
-    if (file >= 0) close(file);
-}
-
-static int64_t offset(void) { return told ? told[0] : 0; }
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
     static int (*real)(clockid_t, struct timespec *);
     if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
     int result = real(clock, time);
-    if (!result && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) time->tv_sec += offset();
+    if (!result && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) time->tv_sec += told();
     return result;
 }
 
@@ -64,7 +50,7 @@ int pthread_cond_timedwait(pthread_cond_t *restrict condition, pthread_mutex_t *
         real = (int (*)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *))found;
     }
     struct timespec own = *until;
-    if (own.tv_sec > WALL / 2) own.tv_sec -= offset();
+    if (own.tv_sec > WALL / 2) own.tv_sec -= told();
     return real(condition, mutex, &own);
 }
 
@@ -72,7 +58,7 @@ int pthread_mutex_timedlock(pthread_mutex_t *restrict mutex, const struct timesp
     static int (*real)(pthread_mutex_t *, const struct timespec *);
     if (!real) real = (int (*)(pthread_mutex_t *, const struct timespec *))dlsym(RTLD_NEXT, "pthread_mutex_timedlock");
     struct timespec own = *until;
-    own.tv_sec -= offset();
+    own.tv_sec -= told();
     return real(mutex, &own);
 }
 
@@ -80,6 +66,6 @@ int sem_timedwait(sem_t *restrict semaphore, const struct timespec *restrict unt
     static int (*real)(sem_t *, const struct timespec *);
     if (!real) real = (int (*)(sem_t *, const struct timespec *))dlsym(RTLD_NEXT, "sem_timedwait");
     struct timespec own = *until;
-    own.tv_sec -= offset();
+    own.tv_sec -= told();
     return real(semaphore, &own);
 }
