@@ -274,7 +274,7 @@ class After:
 def test_a_machine_that_hangs_and_one_that_dies_are_lost_and_each_rollout_is_delivered_once(
     cluster, machines, random_folder, blind_env, caplog, gone
 ):
-    units = [unit(seed, 80) for seed in range(8)]
+    units = [unit(seed, 200) for seed in range(8)]  # several times longer than until the second question
     expected = facts([play(blind_env, load(random_folder), one) for one in units])
     while len(machines.machines()) < 2:  # one that was slow to end cancelled rollouts is being started anew
         machines.play(units[:1], random_folder)
@@ -296,13 +296,13 @@ def test_a_machine_that_hangs_and_one_that_dies_are_lost_and_each_rollout_is_del
 
 
 class Once:
-    """Does something at the third question whether to give up, in a thread; the answer is no."""
+    """Does something at the second question whether to give up, when work was handed out, in a thread; says no."""
 
     def __init__(self, act):
         self._act, self._calls = act, 0
 
     def __call__(self):
         self._calls += 1
-        if self._calls == 3:
+        if self._calls == 2:
             threading.Thread(target=self._act, daemon=True).start()
         return False
