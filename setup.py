@@ -8,17 +8,9 @@ from setuptools import find_packages, setup
 
 NAME = "tgrpo_ros"
 ROOT = Path(__file__).parent
-NODES = {
-    "tgrpo_trainer_node": "trainer_node",
-    "tgrpo_camera_node": "camera_node",
-    "tgrpo_arm_node": "arm_node",
-    "tgrpo_policy_node": "policy_node",
-    "tgrpo_teleop_node": "teleop_node",
-    "tgrpo_episodes_node": "episodes_node",
-    "tgrpo_session_node": "session_node",
-    "tgrpo_operator_node": "operator_node",
-}
-"""Executable to its module in ``tgrpo_ros``."""
+KINDS = ("trainer", "camera", "arm", "policy", "teleop", "episodes", "session", "operator")
+NODES = [f"tgrpo_{kind}_node" for kind in KINDS]
+"""Programs; :mod:`tgrpo_ros.nodes` runs the module that each is named after."""
 
 CORE = ["numpy>=1.24", "msgspec>=0.19", "pyzmq>=25", "xxhash>=3.4", "tyro>=1.0", "rich>=13", "pyyaml>=6"]
 EXTRAS = {
@@ -145,7 +137,7 @@ setup(
         "console_scripts": [
             "tgrpo = tgrpo.cli:main",
             "tgrpo-launch = tgrpo_ros.standin.cli:main",
-            *(f"{node} = tgrpo_ros.{module}:main" for node, module in NODES.items()),
+            *(f"{node} = tgrpo_ros.nodes:main" for node in NODES),
         ],
         "tgrpo.commands": [
             "train = sim.train:main",

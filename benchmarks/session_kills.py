@@ -24,10 +24,10 @@ from tgrpo.record.session import closed_episodes
 from tgrpo.record.streams import RobotState
 
 VICTIMS = (
-    "tgrpo_ros.policy_node", "tgrpo_ros.arm_node", "tgrpo.cli serve", "tgrpo.cli sim-robot", "tgrpo_ros.camera_node",
-    "tgrpo_ros.session_node",
+    "tgrpo_policy_node", "tgrpo_arm_node", "tgrpo.cli serve", "tgrpo.cli sim-robot", "tgrpo_camera_node",
+    "tgrpo_session_node",
 )  # fmt: skip
-RECORDS = "tgrpo_ros.session_node"
+RECORDS = "tgrpo_session_node"
 """The process whose death can cost something of a recording."""
 
 

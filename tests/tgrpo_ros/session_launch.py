@@ -24,7 +24,7 @@ def installed(folder, nodes=NODES):
     for name in ("launch", "robot_configs"):
         (prefix / "share/tgrpo_ros" / name).symlink_to(ROOT / name)
     for node in nodes:
-        script(prefix / f"lib/tgrpo_ros/tgrpo_{node}_node", f"-m tgrpo_ros.{node}_node")
+        program(prefix / f"lib/tgrpo_ros/tgrpo_{node}_node")
     script(folder / "command", "-m tgrpo.cli")
     return {
         "AMENT_PREFIX_PATH": str(prefix),
@@ -39,6 +39,12 @@ def environment(folder):
     mine = int(os.environ["ROS_DOMAIN_ID"])
     domain = random.SystemRandom().choice([one for one in range(1, 101) if one != mine and one % 10 == mine % 10])
     return {**os.environ, **installed(folder), "ROS_DOMAIN_ID": str(domain)}
+
+
+def program(path):
+    """A node's program as pip writes it."""
+    path.write_text(f"#!{sys.executable}\nimport sys\nfrom tgrpo_ros.nodes import main\nsys.exit(main())\n")
+    path.chmod(0o755)
 
 
 def script(path, words):

@@ -121,8 +121,8 @@ def _swaps(episode):
 
 def test_whatever_is_killed_the_session_goes_on(session, tmp_path):
     """One kill -9 of each process in turn, each in another episode."""
-    order = ["tgrpo_ros.policy_node", "tgrpo_ros.arm_node", "tgrpo.cli serve", "tgrpo.cli sim-robot",
-             "tgrpo_ros.camera_node", "tgrpo_ros.session_node"]  # fmt: skip
+    order = ["tgrpo_policy_node", "tgrpo_arm_node", "tgrpo.cli serve", "tgrpo.cli sim-robot",
+             "tgrpo_camera_node", "tgrpo_session_node"]  # fmt: skip
     killed = []
 
     def kill(path):

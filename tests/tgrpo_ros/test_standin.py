@@ -9,6 +9,8 @@ import textwrap
 
 import pytest
 
+from tests.tgrpo_ros.session_launch import program
+
 LAUNCH = [sys.executable, "-m", "tgrpo_ros.standin.cli"]
 HEAD = """
 from launch import LaunchDescription
@@ -139,10 +141,8 @@ def prefix(tmp_path):
         (folder / name).mkdir(parents=True)
     (folder / "share/ament_index/resource_index/packages/tgrpo_ros").touch()
     (folder / "share/tgrpo_ros/launch").symlink_to(root / "launch")
-    node = folder / "lib/tgrpo_ros/tgrpo_trainer_node"
-    node.write_text(f'#!/bin/sh\nexec {sys.executable} -m tgrpo_ros.trainer_node "$@"\n')
-    node.chmod(0o755)
-    return {**os.environ, "AMENT_PREFIX_PATH": str(folder)}
+    program(folder / "lib/tgrpo_ros/tgrpo_trainer_node")
+    return {**os.environ, "AMENT_PREFIX_PATH": str(folder), "PYTHONPATH": str(root)}
 
 
 def test_show_arguments(prefix):
