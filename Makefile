@@ -1,7 +1,7 @@
 # `make sim-train` and `make test` set everything up themselves; nothing is done twice.
 #   make sim-train ARGS="suite:=libero_goal task:=3 preset:=paper"
 .DEFAULT_GOAL := help
-.PHONY: help setup sim-train demo test lint lock franka-sim clean
+.PHONY: help setup sim-train demo test lint lock franka-sim franky-sim clean
 
 BIN := .venv/bin
 # A sourced ROS 2 must not leak into the virtual environment, which has ROS packages of its own.
@@ -15,7 +15,7 @@ help:
 	@echo 'make demo [ARGS="suite:=libero_spatial task:=2"] the shipped policy plays a task through the nodes of the robot'
 	@echo 'make test                                      all checks and tests'
 	@echo 'make setup                                     only the virtual environment'
-	@echo 'make franka-sim                                a simulated FR3 for the tests of its driver'
+	@echo 'make franka-sim franky-sim                     a simulated arm and hand of an FR3 for the tests of its driver'
 	@echo 'make lock                                      write the lock of pinned packages anew'
 	@echo 'make clean                                     remove the virtual environment'
 
@@ -48,13 +48,15 @@ lint: setup
 	$(BIN)/ruff check .
 	$(CLEAN_ENV) $(BIN)/mypy
 
-franka-sim: .venv-franka-sim/.packages
+franka-sim franky-sim: %: .venv-%/.packages
 
-.venv-franka-sim/.packages: $(wildcard requirements/franka-sim-*.txt) | setup
-	@$(CLEAN_ENV) sh requirements/install.sh franka-sim
+.venv-franka-sim/.packages: $(wildcard requirements/franka-sim-*.txt)
+.venv-franky-sim/.packages: $(wildcard requirements/franky-sim-*.txt)
+.venv-%/.packages: | setup
+	@$(CLEAN_ENV) sh requirements/install.sh simulator $*
 	@[ ! -d $(@D) ] || touch $@
 
-test: lint franka-sim
+test: lint franka-sim franky-sim
 	$(CLEAN_ENV) $(BIN)/python -m pytest -n 2 --dist loadfile -m "not realtime" $(ARGS)
 	@# What has to keep pace with a robot runs alone; 5: the arguments select nothing of it.
 	$(CLEAN_ENV) $(BIN)/python -m pytest -m realtime $(ARGS) || [ $$? = 5 ]
@@ -63,4 +65,4 @@ lock:
 	$(BIN)/python requirements/lock.py
 
 clean:
-	rm -rf .venv .venv-franka-sim build *.egg-info
+	rm -rf .venv .venv-franka-sim .venv-franky-sim build *.egg-info

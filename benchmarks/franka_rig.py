@@ -1,6 +1,7 @@
-"""A simulated FR3 behind the real FCI protocol, and the loop that drives it as a robot's node does.
+"""Simulated FR3s behind the real FCI protocol, and the loop that drives one as a robot's node does.
 
-The simulator, franka-sim, has a virtual environment of its own (`make franka-sim`), as its numpy and MuJoCo are older.
+franka-sim judges each millisecond of the arm, but its hand closes at once; franky-sim has a hand that takes its time.
+Each has a virtual environment of its own (`make franka-sim franky-sim`), as their numpy and MuJoCo are not ours.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tgrpo_ros.safety.guard import Output
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv-franka-sim" / "bin" / "python"
+HAND_PYTHON = ROOT / ".venv-franky-sim" / "bin" / "python"
 COLUMNS = 31
 BOX = "low: [0.30, -0.30, 0.15]\nhigh: [0.70, 0.30, 0.60]\n"
 """Around the pose that the simulated arm starts in [m]."""
@@ -124,19 +126,45 @@ def simulator(friction: float = 0.2) -> Iterator[Simulator]:
     """
     if not PYTHON.exists():
         raise FileNotFoundError(f"{PYTHON} is missing. Run: make franka-sim")
-    # Its ports are libfranka's, so each simulated robot gets an address.
-    address = f"127.{random.randint(1, 254)}.{random.randint(1, 254)}.{random.randint(1, 254)}"
+    address = _address()
     with tempfile.TemporaryDirectory() as folder:
-        path, log = Path(folder) / "truth", Path(folder) / "log"
+        path = Path(folder) / "truth"
         command = [str(PYTHON), str(ROOT / "benchmarks" / "franka_server.py"), address, str(path)]
-        with log.open("w") as errors:
-            process = subprocess.Popen(
-                [*command, "--friction", str(friction)], stdout=subprocess.PIPE, stderr=errors, text=True
-            )
-        try:
-            if process.stdout is None or process.stdout.readline().strip() != "ready":
-                raise RuntimeError(f"franka-sim did not start:\n{log.read_text()[-2000:]}")
+        with _running([*command, "--friction", str(friction)], "ready") as process:
             yield Simulator(address, process, path)
+
+
+@contextmanager
+def hand_simulator() -> Iterator[str]:
+    """Starts franky-sim, gives its address, and ends it.
+
+    Raises:
+        FileNotFoundError: Its virtual environment is missing.
+        RuntimeError: It did not start.
+    """
+    if not HAND_PYTHON.exists():
+        raise FileNotFoundError(f"{HAND_PYTHON} is missing. Run: make franky-sim")
+    address = _address()
+    command = [str(HAND_PYTHON), "-u", "-m", "franky_sim.run_server", "--simulator", "mujoco", "--hostname", address]
+    with _running(command, "Press Ctrl+C"):
+        yield address
+
+
+def _address() -> str:
+    """One for each simulated robot, as their ports are always libfranka's."""
+    return f"127.{random.randint(1, 254)}.{random.randint(1, 254)}.{random.randint(1, 254)}"
+
+
+@contextmanager
+def _running(command: list[str], ready: str) -> Iterator[subprocess.Popen[str]]:
+    """A process that has printed a line that begins with a word."""
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        try:
+            if not any(line.startswith(ready) for line in process.stdout or ()):
+                errors.seek(0)
+                raise RuntimeError(f"the simulated robot did not start:\n{errors.read()[-2000:]}")
+            yield process
         finally:
             process.terminate()  # it ignores SIGINT when it is started in the background
             try:

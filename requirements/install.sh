@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sets up the virtual environment .venv: `install.sh packages`, then `install.sh project`. Called by the Makefile, as is
-# `install.sh franka-sim`, which sets up the simulator that the tests of the FR3 driver talk to, in .venv-franka-sim.
+# `install.sh simulator NAME`, which sets up a simulator that the tests of the FR3 driver talk to, in .venv-NAME.
 set -eu
 cd "$(dirname "$0")/.."
 VENV=.venv
@@ -117,19 +117,19 @@ project() {
 }
 
 # Without it only the tests that need it are skipped, so its absence must not stop anybody.
-franka_sim() {
-    SIM=.venv-franka-sim
+simulator() {
+    SIM=.venv-$1
     tag=$("$VENV/bin/python" -c 'import sys; print(f"py{sys.version_info[0]}{sys.version_info[1]}")')
-    say "installing a simulated FR3 into $SIM"
+    say "installing a simulated FR3, $1, into $SIM"
     "$VENV/bin/python" -m venv --clear "$SIM"
     "$SIM/bin/python" -m pip --disable-pip-version-check install --quiet --no-deps --no-compile --require-hashes \
-        -r "requirements/franka-sim-$tag.txt" && return
+        -r "requirements/$1-$tag.txt" && return
     rm -rf "$SIM"
-    say "franka-sim could not be installed; the tests that need it will be skipped"
+    say "$1 could not be installed; the tests that need it will be skipped"
 }
 
 case "${1:-}" in
     packages | project) "$1" ;;
-    franka-sim) franka_sim ;;
-    *) fail "usage: install.sh packages|project|franka-sim" ;;
+    simulator) simulator "$2" ;;
+    *) fail "usage: install.sh packages|project|simulator NAME" ;;
 esac
