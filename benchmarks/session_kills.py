@@ -21,7 +21,7 @@ from tgrpo.record import recover
 from tgrpo.record.episode import load
 from tgrpo.record.recover import begun
 from tgrpo.record.session import closed_episodes
-from tgrpo.record.streams import RobotState
+from tgrpo.record.streams import decode
 
 VICTIMS = (
     "tgrpo_policy_node", "tgrpo_arm_node", "tgrpo.cli serve", "tgrpo.cli sim-robot", "tgrpo_camera_node",
@@ -58,12 +58,12 @@ def strike(session: Path, mark: str, killed: list[Kill], wanted: int) -> None:
 
 
 def lost(session: Path, kills: list[Kill]) -> list[float]:
-    """What kills of the recording process cost: from the last recorded state of the arm to the kill [s]."""
+    """What kills of the recording process cost: from the last message that was kept to the kill [s]."""
     found = []
     for one in kills:
         if one.victim == RECORDS:
-            states = load(session / "episodes" / one.episode.removesuffix(".open"), cameras=()).of(RobotState)
-            found.append((one.steady - max(state.at.steady for state in states)) / 1e9)
+            kept = load(session / "episodes" / one.episode.removesuffix(".open")).raw
+            found.append((one.steady - max(decode(raw.topic, raw.data).at.steady for raw in kept)) / 1e9)
     return found
 
 
