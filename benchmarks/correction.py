@@ -109,7 +109,7 @@ def table(sessions: Path) -> None:
     for file in sorted(sessions.glob("*/result.json")):
         result = json.loads(file.read_text(encoding="utf-8"))
         task, _, seed = file.parent.name.rpartition("_")
-        before, after = (_outcomes(file.parent / f"{name}.json") for name in ("before", "after"))
+        before, after = (outcomes(file.parent / f"{name}.json") for name in ("before", "after"))
         gained = sum(after[state] and not before[state] for state in before)
         lost = sum(before[state] and not after[state] for state in before)
         pooled.setdefault(task, []).append((gained, lost))
@@ -128,7 +128,8 @@ def _thirds(values: list[float]) -> Iterable[float]:
     return (float(part.mean()) for part in np.array_split(np.array(values), 3))
 
 
-def _outcomes(path: Path) -> dict[int, bool]:
+def outcomes(path: Path) -> dict[int, bool]:
+    """Success by initial state, of a file that `tgrpo eval` wrote."""
     episodes = json.loads(path.read_text(encoding="utf-8"))["episodes"]
     return {episode["init_state"]: bool(episode["success"]) for episode in episodes}
 

@@ -103,7 +103,7 @@ def _roll(
     stage = 0
     for step in range(limit):
         observation = env.observation()
-        _record(recorder, observation)
+        record(recorder, observation)
         human = hand.action(episode, step, stage)
         if human is not None:
             chunk = []
@@ -125,7 +125,8 @@ def _roll(
     return False
 
 
-def _record(recorder: EpisodeRecorder, observation: Observation) -> None:
+def record(recorder: EpisodeRecorder, observation: Observation) -> None:
+    """Puts down what is seen: pictures and the state of the arm."""
     body = np.asarray(observation.proprio, np.float64).tolist()
     for camera, image in observation.images.items():
         recorder.frame(camera, image)
