@@ -114,8 +114,9 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     policy = shipped("tiny-libero")
-    settings = WorkerSettings(timeout=arguments.deadline, retries=1000, quarantine=0)
     wanted = units(arguments.rollouts, arguments.steps)
+    scene = (wanted[0].suite, wanted[0].task)
+    settings = WorkerSettings(timeout=arguments.deadline, retries=1000, quarantine=0, scene=scene)
     size = -(-len(wanted) // arguments.blocks)
     seconds = {"peace": 0.0, "war": 0.0}
     found: dict[str, Counter[tuple[int, bool, int, float]]] = {kind: Counter() for kind in seconds}

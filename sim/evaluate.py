@@ -137,7 +137,8 @@ def evaluate(settings: EvalSettings, console: Console, pool: Pool | None = None)
     with contextlib.ExitStack() as stack:
         if pool is None:
             workers = min(worker_count(settings), sum(len(unit.seeds) for unit in units))
-            pool = stack.enter_context(WorkerPool(workers, WorkerSettings(mode=settings.mode)))
+            worker_settings = WorkerSettings(mode=settings.mode, scene=(units[0].suite, units[0].task))
+            pool = stack.enter_context(WorkerPool(workers, worker_settings))
         bar = stack.enter_context(Bar(console, "evaluating", sum(len(unit.seeds) for unit in units)))
         known = len(pool.quarantined)
         results = pool.play(units, policy, bar.episode)

@@ -40,6 +40,7 @@ FILM_SIZE = 256
 """Height and width of the pictures for videos [px]."""
 CAMERA_ALIASES = {"wrist": "robot0_eye_in_hand"}
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_prepared: dict[tuple[str, int, Mode], LiberoEnv] = {}
 
 
 def task_names(suite: str) -> list[str]:
@@ -86,7 +87,24 @@ def make(
         UnknownNameError: Suite, task, mode or camera does not exist.
         MissingDependencyError: LIBERO is not installed.
     """
-    return LiberoEnv(suite, resolve_task(suite, task), mode, tuple(cameras), size)
+    index = resolve_task(suite, task)
+    env = _prepared.pop((suite, index, mode), None) or LiberoEnv(suite, index, mode)
+    env.look(tuple(cameras), size)
+    return env
+
+
+def prepare(suite: str, task: int, mode: Mode) -> None:
+    """Builds what the next :func:`make` of a task gets, here or in a process that is forked from this one.
+
+    Nothing of it starts a thread or opens a rendering context, so forking is safe.
+
+    Raises:
+        UnknownNameError: Suite, task or mode does not exist.
+        MissingDependencyError: LIBERO is not installed.
+    """
+    env = LiberoEnv(suite, resolve_task(suite, task), mode)
+    env.simplify()
+    _prepared[suite, env.task, mode] = env
 
 
 class LiberoEnv:
@@ -106,14 +124,14 @@ class LiberoEnv:
         size: Height and width of the pictures [px].
     """
 
-    def __init__(self, suite: str, task: int, mode: Mode, cameras: tuple[str, ...], size: int) -> None:
+    def __init__(self, suite: str, task: int, mode: Mode) -> None:
         """See :func:`make`."""
         if mode not in ("exact", "fast"):
             raise UnknownNameError("simulator mode", mode, ("exact", "fast"))
-        if size < 1:
-            raise SettingsError(f"picture size is {size}, must be at least 1 pixel")
         definition = stock.suite_tasks(suite)[task]
-        self.suite, self.task, self.mode, self.cameras, self.size = suite, task, mode, cameras, size
+        self.suite, self.task, self.mode = suite, task, mode
+        self.cameras: tuple[str, ...] = ()
+        self.size = 0
         self.name, self.instruction = str(definition.name), str(definition.language)
         self.max_steps = MAX_STEPS[suite]
         self.action_spec = ActionSpec()
@@ -121,7 +139,7 @@ class LiberoEnv:
         self.n_init_states = len(self._init_states)
         self._env = stock.build(suite, task)
         self._model, self._data = self._env.sim.model._model, self._env.sim.data._data
-        self._camera_ids = {camera: self._camera_id(camera) for camera in cameras}
+        self._camera_ids: dict[str, int] = {}
         self._designed = self._bodies()
         self._stepper = PythonStepper(self._model, self._data, self._env)
         library = native.load() if mode == "fast" else None
@@ -132,6 +150,24 @@ class LiberoEnv:
         self._simplified = False
         self._fixtures: dict[int, FloatArray] = {}
         self._settled: dict[tuple[int, int], Snapshot] = {}
+
+    def look(self, cameras: tuple[str, ...], size: int) -> None:
+        """Chooses the pictures, before the first of them; see :func:`make`.
+
+        Raises:
+            UnknownNameError: There is no such camera.
+            SettingsError: Pictures have no such size.
+        """
+        if size < 1:
+            raise SettingsError(f"picture size is {size}, must be at least 1 pixel")
+        self._camera_ids = {camera: self._camera_id(camera) for camera in cameras}
+        self.cameras, self.size = cameras, size
+
+    def simplify(self) -> None:
+        """Simplifies pictures in the mode that does; the first picture needs it."""
+        if self.mode == "fast" and not self._simplified:
+            simplify(self._model)
+            self._simplified = True
 
     def reset(self, init_state: int, seed: int = 0) -> None:
         """Starts an episode with the standard protocol: seed, reset, initial state, ten settle steps.
@@ -270,11 +306,8 @@ class LiberoEnv:
 
     def _ready_renderer(self) -> Renderer:
         if self._renderer is None:
-            fast = self.mode == "fast"
-            if fast and not self._simplified:
-                simplify(self._model)
-                self._simplified = True
-            self._renderer = Renderer(self._model, self._data, self.size, fast=fast)
+            self.simplify()
+            self._renderer = Renderer(self._model, self._data, self.size, fast=self.mode == "fast")
         self._env._post_process()
         return self._renderer
 

@@ -26,6 +26,7 @@ from torch import distributed
 
 from sim import settings as run_settings
 from sim.ledger import Quarantined
+from sim.libero import resolve_task
 from sim.pool import CancelledRolloutsError, Pool, Progress
 from sim.rollout import Part, Spent, Unit, UnitResult
 from sim.settings import TrainSettings
@@ -239,7 +240,9 @@ class Follower:
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, self._acting, ignore_errors=True)
             shared = None if policy.merges else stack.enter_context(SharedPolicy(policy, settings.group_size))
-            pool = stack.enter_context(WorkerPool(worker_count(settings), WorkerSettings(mode=settings.mode)))
+            scene = (settings.suite, resolve_task(settings.suite, settings.task))
+            worker_settings = WorkerSettings(mode=settings.mode, scene=scene)
+            pool = stack.enter_context(WorkerPool(worker_count(settings), worker_settings))
             while (order := _next_order()) is not None:
                 if isinstance(order, Load):
                     self._learner.load_state(order.folder)

@@ -134,7 +134,7 @@ class Training:
             )
 
     def _workers(self) -> WorkerPool | RayPool:
-        settings = WorkerSettings(mode=self.settings.mode)
+        settings = WorkerSettings(mode=self.settings.mode, scene=(self.settings.suite, self.task))
         if self._cluster is None:
             return WorkerPool(ranks.worker_count(self.settings), settings)
         if self._shared is not None and self._cluster.host != LOOPBACK:

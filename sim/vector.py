@@ -29,7 +29,7 @@ from sim.ledger import Ledger, Quarantined, Task
 from sim.libero import Mode
 from sim.pool import CancelledRolloutsError, Progress
 from sim.rollout import Part, Spent, StopSignal, Unit, UnitResult, whole
-from sim.worker import SILENT, Answer, Crash, Job, Pulse, Report, serve
+from sim.worker import SCENE, SILENT, Answer, Crash, Job, Pulse, Report, serve
 from tgrpo.errors import SettingsError, TgrpoError
 from tgrpo.settings import Strict
 
@@ -44,6 +44,8 @@ class WorkerSettings(Strict, frozen=True):
 
     mode: Mode = "fast"
     """``exact`` equals stock LIBERO, ``fast`` simplifies pictures."""
+    scene: tuple[str, int] | None = None
+    """Suite and task of most rollouts. A process prepares it once for all workers of its first pool."""
     timeout: Annotated[float, msgspec.Meta(gt=0)] = 300.0
     """A worker that gives no sign of life for this long is replaced [s]."""
     retries: Annotated[int, msgspec.Meta(ge=0)] = 2
@@ -104,7 +106,8 @@ class WorkerPool:
         self._past = Spent()
         self.quarantined: list[Quarantined] = []
         self.lost = 0
-        self._fill()
+        with _told(settings):
+            self._fill()
 
     def play(
         self,
@@ -301,6 +304,17 @@ def _give(worker: _Worker, task: Task) -> None:
         worker.pipe.send(task.job)
     except (BrokenPipeError, ConnectionResetError):
         _log.debug("worker %s is gone; it is replaced when its silence is noticed", worker.process.pid)
+
+
+@contextmanager
+def _told(settings: WorkerSettings) -> Iterator[None]:
+    """The process that workers are forked from, if it starts here, hears which scene they will play."""
+    if settings.scene is not None:
+        os.environ[SCENE] = msgspec.json.encode((*settings.scene, settings.mode)).decode()
+    try:
+        yield
+    finally:
+        os.environ.pop(SCENE, None)
 
 
 @contextmanager

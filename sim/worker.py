@@ -23,6 +23,8 @@ from tgrpo.rewards import load_stages
 
 _log = logging.getLogger(__name__)
 
+SCENE = "TGRPO_SCENE"
+"""Variable in which a pool tells the process that its workers are forked from what they will play."""
 SILENT = 300.0
 """Time that a process may take to start, to load a policy or to build a scene, all without a sign of life [s]."""
 REPORT = 1.0

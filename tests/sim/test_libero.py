@@ -47,6 +47,24 @@ def test_attributes_follow_the_standard_protocol(exact: libero.LiberoEnv) -> Non
     assert (exact.max_steps, exact.n_init_states) == (300, 50)
 
 
+@pytest.mark.parametrize("mode", ["exact", "fast"])
+def test_a_scene_that_was_prepared_is_taken_once_and_plays_like_any_other(mode: libero.Mode) -> None:
+    libero.prepare("libero_goal", 0, mode)
+    prepared = libero._prepared["libero_goal", 0, mode]
+    plays = []
+    for expected in (True, False):
+        env = libero.make("libero_goal", 0, mode, cameras=("agentview", "wrist"), size=SIZE)
+        assert (env is prepared) is expected
+        env.reset(3, seed=1)
+        for action in ACTIONS:
+            env.step(action)
+        plays.append((env.state_hash(), env.render()))
+        env.close()
+    assert plays[0][0] == plays[1][0]
+    for camera in ("agentview", "wrist"):
+        np.testing.assert_array_equal(plays[0][1][camera], plays[1][1][camera])
+
+
 def test_reset_depends_on_its_arguments_alone(exact: libero.LiberoEnv) -> None:
     exact.reset(0, seed=0)
     first = exact.state_hash()

@@ -271,23 +271,26 @@ def test_closing_ends_the_processes(gone):
     assert gone(pid)
 
 
-def test_workers_end_with_their_parent(random_folder, gone):
+def test_workers_share_a_scene_that_was_prepared_and_end_with_their_parent(random_folder, blind_env, gone):
     """The parent is killed while its worker plays a rollout without end."""
     script = f"""
         from pathlib import Path
         from sim.rollout import Unit
         from sim.vector import WorkerPool, WorkerSettings
         if __name__ == "__main__":
-            pool = WorkerPool(1, WorkerSettings())
+            pool = WorkerPool(1, WorkerSettings(scene=("libero_object", 0)))
             policy = Path({str(random_folder)!r})
-            pool.play([Unit(suite="libero_object", task=0, init_states=(0,), max_steps=1)], policy)
+            unit = Unit(suite="libero_object", task=0, init_states=(0,), max_steps=1)
+            print(pool.play([unit], policy)[0].state_hashes[0])
             print(pool.processes()[0], flush=True)
             pool.play([Unit(suite="libero_object", task=0, init_states=(0,), max_steps=10**6)], policy)
     """
     command = [sys.executable, "-c", textwrap.dedent(script)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
-        worker = int(parent.stdout.readline())
+        start, worker = parent.stdout.readline().strip(), int(parent.stdout.readline())
         parent.kill()
+    unit = Unit(suite="libero_object", task=0, init_states=(0,), max_steps=1)
+    assert play(blind_env, load(random_folder), unit).state_hashes[0] == start
     assert gone(worker)
 
 
