@@ -9,6 +9,7 @@ from pathlib import Path
 from tgrpo.errors import MissingDependencyError, UnknownNameError
 
 BACKENDS = ("osmesa", "egl")
+_WITHOUT_THREADS = {"LP_NUM_THREADS": "0", "MESA_SHADER_CACHE_DISABLE": "true"}
 _REMEDY = "apt-get install --no-install-recommends libosmesa6"
 
 
@@ -48,3 +49,17 @@ def require_backend() -> str:
             f"no OpenGL library for rendering without a display: neither OSMesa nor EGL was found. Run: {_REMEDY}"
         )
     return backend
+
+
+def draw_without_threads() -> None:
+    """Lets Mesa draw in the thread that asks for a picture, for a process that will be forked: threads are not copied.
+
+    Must run before the first picture. Mesa's cache of compiled shaders is written by a thread, too.
+    """
+    os.environ.update(_WITHOUT_THREADS)
+
+
+def draws_without_threads() -> bool:
+    """Whether :func:`draw_without_threads` has been called, and the renderer is one that obeys."""
+    obeyed = all(os.environ.get(name) == value for name, value in _WITHOUT_THREADS.items())
+    return obeyed and os.environ.get("MUJOCO_GL") == "osmesa"

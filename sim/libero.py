@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sim import native, stock
+from sim.headless import draws_without_threads
 from sim.native import NativeStepper
 from sim.osc import SETTLE_ACTION, PythonStepper
 from sim.quantities import Readout
@@ -96,14 +97,17 @@ def make(
 def prepare(suite: str, task: int, mode: Mode) -> None:
     """Builds what the next :func:`make` of a task gets, here or in a process that is forked from this one.
 
-    Nothing of it starts a thread or opens a rendering context, so forking is safe.
+    Where the renderer has no threads, even what it draws with is there already.
 
     Raises:
         UnknownNameError: Suite, task or mode does not exist.
         MissingDependencyError: LIBERO is not installed.
     """
     env = LiberoEnv(suite, resolve_task(suite, task), mode)
-    env.simplify()
+    env.look(("agentview",), 1)  # what is drawn into grows with the pictures, and large is slow
+    env.reset(0)
+    if draws_without_threads():
+        env.render()
     _prepared[suite, env.task, mode] = env
 
 
@@ -152,7 +156,7 @@ class LiberoEnv:
         self._settled: dict[tuple[int, int], Snapshot] = {}
 
     def look(self, cameras: tuple[str, ...], size: int) -> None:
-        """Chooses the pictures, before the first of them; see :func:`make`.
+        """Chooses the pictures; see :func:`make`.
 
         Raises:
             UnknownNameError: There is no such camera.
@@ -162,12 +166,8 @@ class LiberoEnv:
             raise SettingsError(f"picture size is {size}, must be at least 1 pixel")
         self._camera_ids = {camera: self._camera_id(camera) for camera in cameras}
         self.cameras, self.size = cameras, size
-
-    def simplify(self) -> None:
-        """Simplifies pictures in the mode that does; the first picture needs it."""
-        if self.mode == "fast" and not self._simplified:
-            simplify(self._model)
-            self._simplified = True
+        if self._renderer is not None:
+            self._renderer.size = size
 
     def reset(self, init_state: int, seed: int = 0) -> None:
         """Starts an episode with the standard protocol: seed, reset, initial state, ten settle steps.
@@ -306,8 +306,11 @@ class LiberoEnv:
 
     def _ready_renderer(self) -> Renderer:
         if self._renderer is None:
-            self.simplify()
-            self._renderer = Renderer(self._model, self._data, self.size, fast=self.mode == "fast")
+            fast = self.mode == "fast"
+            if fast and not self._simplified:
+                simplify(self._model)
+                self._simplified = True
+            self._renderer = Renderer(self._model, self._data, self.size, fast=fast)
         self._env._post_process()
         return self._renderer
 

@@ -2,18 +2,19 @@
 
 Importing torch, robosuite and LIBERO and reading the meshes of a scene takes about ten seconds of processor time; a
 worker that replaces a lost one must not pay for that again. If the pool says which scene its rollouts are played in,
-workers share that, too. Nothing here starts a thread or opens a rendering context, so forking is safe.
+workers share that, too, and what it is drawn with. Nothing here starts a thread, so forking is safe.
 """
 
 import os
 
 import msgspec
 
-from sim import libero, stock, worker
+from sim import headless, libero, stock, worker
 from tgrpo.policies import tiny
 
 __all__ = ["tiny", "worker"]
 
+headless.draw_without_threads()
 if scene := os.environ.get(worker.SCENE):
     libero.prepare(*msgspec.json.decode(scene, type=tuple[str, int, libero.Mode]))
 else:

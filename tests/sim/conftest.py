@@ -53,7 +53,7 @@ def pool():
     """Two workers; tests may kill them, as a pool replaces what it loses."""
     from sim.vector import WorkerPool, WorkerSettings
 
-    with WorkerPool(2, WorkerSettings()) as workers:
+    with WorkerPool(2, WorkerSettings(scene=("libero_object", 0))) as workers:
         yield workers
 
 
