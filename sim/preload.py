@@ -5,17 +5,20 @@ worker that replaces a lost one must not pay for that again. If the pool says wh
 workers share that, too, and what it is drawn with. Nothing here starts a thread, so forking is safe.
 """
 
+import contextlib
 import os
 
 import msgspec
 
 from sim import headless, libero, stock, worker
+from tgrpo.errors import TgrpoError
 from tgrpo.policies import tiny
 
 __all__ = ["tiny", "worker"]
 
 headless.draw_without_threads()
 if scene := os.environ.get(worker.SCENE):
-    libero.prepare(*msgspec.json.decode(scene, type=tuple[str, int, libero.Mode]))
+    with contextlib.suppress(TgrpoError):  # what is missing here is missed by whoever plays, who can say so
+        libero.prepare(*msgspec.json.decode(scene, type=tuple[str, int, libero.Mode]))
 else:
     stock.preload()
