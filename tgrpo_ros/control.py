@@ -245,7 +245,7 @@ class ControlLoop:
         arm = self._arm
         state, now = arm.state(), arm.now()
         self._began = now
-        output = self._guard.tick(now, state)
+        output = self._guard.tick(now, state if self._waits else self._at_rest(state))
         self.meter.tick(time.monotonic())
         if output.gripper is not None:
             arm.grip(output.gripper)
@@ -335,23 +335,28 @@ class ControlLoop:
             self._guard.stop(now, "the robot, which did not start,")
             raise
         self._pending, self._halted = 0, False
+        if self._scene is not None:
+            self._scene.begin()
         return "the arm runs"
 
     def _state_to_arm_in(self) -> ArmState:
-        """The arm's report; in a scene that waits at the start of an episode, that of an arm at rest.
+        """The arm's report; see :meth:`_at_rest`.
 
         Raises:
             RobotFault: A scene that waits was stopped in the middle of a motion.
         """
-        state = self._arm.state()
-        if self._scene is None or not self._waits or not moving(state):
-            return state
-        if self._scene.steps:
+        state = self._at_rest(self._arm.state())
+        if self._waits and moving(state):
             raise RobotFault(
                 "not armed: the scene was stopped in the middle of a motion, and as its clock stands its arm never "
                 "comes to rest. Call ~/reset, then arm it."
             )
-        # In some recorded initial states the arm still sways a little.
+        return state
+
+    def _at_rest(self, state: ArmState) -> ArmState:
+        """A report; at the start of an episode that of an arm at rest: in some recorded states it still sways."""
+        if self._scene is None or self._scene.steps:
+            return state
         return replace(state, joint_velocities=np.zeros(7))
 
     def _do_stop(self, who: str) -> str:

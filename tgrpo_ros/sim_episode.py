@@ -6,7 +6,7 @@ from tgrpo_ros.drivers.sim_arm import SimArm
 
 
 class SimEpisode:
-    """The episode that a scene is in.
+    """The episode that a scene is in; it begins when the arm is first armed, as a scene in real time never rests.
 
     Attributes:
         max_steps: Control steps after which it is over; 0 for no limit.
@@ -18,7 +18,7 @@ class SimEpisode:
         Args:
             arm: Of the scene.
         """
-        self._arm, self._first = arm, arm.steps
+        self._arm, self._first = arm, -1
         self.max_steps = 0
 
     @property
@@ -33,8 +33,8 @@ class SimEpisode:
 
     @property
     def steps(self) -> int:
-        """Control steps since the reset."""
-        return self._arm.steps - self._first
+        """Control steps of the episode; 0 before it begins."""
+        return self._arm.steps - self._first if self._first >= 0 else 0
 
     @property
     def step(self) -> int:
@@ -51,14 +51,19 @@ class SimEpisode:
         """Stages of the task that are complete."""
         return self._arm.stage
 
+    def begin(self) -> None:
+        """The arm was armed."""
+        if self._first < 0:
+            self._first = self._arm.steps
+
     def reset(self, init_state: int, seed: int) -> None:
-        """Begins anew at a recorded initial state.
+        """Goes to a recorded initial state.
 
         Raises:
             RobotFault: There is no such state.
         """
         self._arm.reset(init_state, seed)
-        self._first = self._arm.steps
+        self._first = -1
 
     def over(self) -> str:
         """Why the episode has ended; empty while it goes on."""

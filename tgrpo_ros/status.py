@@ -35,7 +35,7 @@ class ArmStatus(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     episode: int = 0
     """Resets of a simulated arm."""
     steps: int = 0
-    """Control steps of a simulated arm since its reset."""
+    """Control steps of a simulated arm since it was first armed after its reset."""
     success: bool = False
     """A simulated task is completed."""
     stage: int = 0

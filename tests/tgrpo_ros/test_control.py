@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from tgrpo_ros.control import ControlLoop
 from tgrpo_ros.frames import Header
 from tgrpo_ros.motion import ArmState, Command, Pose, Source
 from tgrpo_ros.safety import Guard, SafetySettings
+from tgrpo_ros.sim_episode import SimEpisode
 
 # Wide watchdogs: the machine that runs this may stall, and what is tested here is not how fast it is.
 SLOW = {"command_hold": 5.0, "command_stop": 10.0, "state_stop": 5.0, "missed_ticks": 1000, "human_hold": 5.0}
@@ -73,24 +75,19 @@ class ScriptedArm:
         self.calls.append("close")
 
 
-class Scene:
-    """A scene that waits, around the scripted arm."""
+class ScriptedScene(ScriptedArm):
+    """What an episode asks of a simulated arm."""
 
-    waits, number, success, stage = True, 1, False, 0
+    success, stage, episode = False, 0, 1
 
-    def __init__(self, arm):
-        self.arm, self.max_steps, self.first = arm, 0, 0
-
-    step = property(lambda self: self.arm.steps)
-    steps = property(lambda self: self.arm.steps - self.first)
-
-    def over(self):
-        return "the limit is reached" if self.max_steps and self.steps >= self.max_steps else ""
+    def __init__(self, step=None, pace="fast"):
+        super().__init__(step)
+        self.description = SimpleNamespace(pace=pace)
 
     def reset(self, init_state, seed):
         if init_state > 9:
             raise RobotFault("there is no such state")
-        self.number, self.first = self.number + 1, self.arm.steps
+        self.episode += 1
 
 
 @pytest.fixture
@@ -241,14 +238,57 @@ class TestRealTime:
             make(ScriptedArm()).reset(0, 0)
 
 
-class TestSceneThatWaits:
+class TestSceneInRealTime:
     @pytest.fixture
     def arm(self):
-        return ScriptedArm(step=0.1)
+        return ScriptedScene(pace="real")
 
     @pytest.fixture
     def loop(self, make, arm):
-        return make(arm, WAITING, Scene(arm))
+        return make(arm, SAFETY, SimEpisode(arm))
+
+    def test_an_episode_begins_when_the_arm_is_armed(self, loop, arm, wait):
+        """The scene runs on between a reset and that; none of it counts to the step limit."""
+        loop.limit_steps(30)
+        loop.reset(1, 0)
+        arm.steps += 100
+        wait(lambda: loop.reports[-1].status.episode == 2)
+        assert loop.reports[-1].status.steps == 0
+        running(loop, wait)
+        loop.submit(command(arm))
+        wait(lambda: loop.reports[-1].status.steps > 0)
+        loop.stop("a test")
+        arm.speed, steps = 0.0, loop.reports[-1].status.steps
+        loop.arm()
+        arm.steps += 1
+        wait(lambda: loop.reports[-1].status.steps > steps)  # armed again, it is the same episode
+
+    def test_an_arm_that_sways_in_its_initial_state_is_no_arm_that_does_not_stop(self, loop, arm, wait):
+        arm.speed = 0.2
+        loop.reset(1, 0)
+        until = time.monotonic() + 1.5 * loop._guard.ladder._stop_time
+        wait(lambda: time.monotonic() > until)
+        assert loop.reports[-1].status.level == "DECELERATE"
+        running(loop, wait)
+
+    def test_an_arm_that_moves_later_is_not_armed(self, loop, arm, wait):
+        running(loop, wait)
+        loop.submit(command(arm))
+        wait(lambda: loop.reports[-1].status.steps > 0)
+        loop.stop("a test")
+        arm.speed = 0.2
+        with pytest.raises(RobotFault, match="moves"):
+            loop.arm()
+
+
+class TestSceneThatWaits:
+    @pytest.fixture
+    def arm(self):
+        return ScriptedScene(step=0.1)
+
+    @pytest.fixture
+    def loop(self, make, arm):
+        return make(arm, WAITING, SimEpisode(arm))
 
     def test_it_does_one_step_for_each_action_and_then_waits(self, loop, arm, wait):
         running(loop, wait)
@@ -270,7 +310,7 @@ class TestSceneThatWaits:
         assert arm.steps == 2
 
     def test_it_waits_for_every_camera(self, make, arm, wait):
-        loop = make(arm, WAITING, Scene(arm), cameras=("left", "right"))
+        loop = make(arm, WAITING, SimEpisode(arm), cameras=("left", "right"))
         see = lambda camera, step: loop.see(  # noqa: E731
             Header(
                 camera=camera,
@@ -302,7 +342,7 @@ class TestSceneThatWaits:
         loop.submit(command(arm, count=8))
         wait(lambda: loop.reports[-1].status.level == "DECELERATE")
         assert arm.steps == 3
-        assert "the limit is reached" in loop.reports[-1].status.detail
+        assert "has reached its 3 steps" in loop.reports[-1].status.detail
 
     def test_reset_stops_and_waits_to_be_armed(self, loop, arm, wait):
         running(loop, wait)
@@ -330,7 +370,7 @@ class TestSceneThatWaits:
 
     def test_the_lease_of_a_silent_sender_ends_although_the_clock_stands(self, make, arm, wait):
         safety = {**WAITING, "watchdogs": {**SLOW, "command_hold": 0.1, "command_stop": 0.3}}
-        loop = make(arm, safety, Scene(arm))
+        loop = make(arm, safety, SimEpisode(arm))
         loop.keep(Source.POLICY, "one")
         wait(lambda: loop.reports and loop.reports[-1].status.leases == {"policy": "one"})
         wait(lambda: loop.reports[-1].status.leases == {})
