@@ -66,7 +66,7 @@ def main(argv: list[str]) -> int:
     found = problems(stages, parse(bddl))
     if found:
         raise SettingsError(f"the stage file does not fit {command.suite}/{name}: {' '.join(found)}")
-    verdict = _audit(command, task, stages, command.out)
+    verdict = audited(command, task, stages, command.out)
     console.print(describe(name, verdict), markup=False)
     return 1 if verdict.problems else 0
 
@@ -88,7 +88,15 @@ def describe(task: str, verdict: Verdict) -> str:
     return "\n".join(lines)
 
 
-def _audit(command: RewardCommand, task: int, stages: StageFile, out: Path | None) -> Verdict:
+def audited(command: RewardCommand, task: int, stages: StageFile, out: Path | None = None) -> Verdict:
+    """Plays the rollouts of an audit and judges.
+
+    Args:
+        command: Which, and from where.
+        task: Index of the task.
+        stages: Its stage file.
+        out: File for the timeline, if one is wanted.
+    """
     policy: Policy | None = None if command.policy == "none" else load(shipped(command.policy))
     size = 224 if policy is None else policy.spec.observation.size
     cameras = ("agentview",) if policy is None else policy.spec.observation.cameras
@@ -108,7 +116,7 @@ def _write(command: RewardCommand, task: int, bddl: str, console: Console) -> in
     written = writer.write(
         request,
         lambda prompt: ask(command.endpoint, prompt),
-        lambda stages: _audit(command, task, stages, None).problems,
+        lambda stages: audited(command, task, stages).problems,
     )
     out = command.out or Path(f"{env.name}.yaml")
     out.write_text(writer.document(written, command.endpoint.model), encoding="utf-8")
