@@ -18,6 +18,7 @@ from sim.pool import Pool
 from sim.rollout import Unit, UnitResult
 from sim.settings import Index, check_states, state_range, step_limit, worker_count
 from sim.vector import WorkerPool, WorkerSettings
+from tgrpo.errors import SettingsError
 from tgrpo.policies import shipped
 from tgrpo.record import eval_result, files
 from tgrpo.record.eval_result import EpisodeResult
@@ -45,6 +46,8 @@ class EvalSettings(Strict, frozen=True):
     """Actions of each chunk that are executed before the policy is asked again."""
     temperature: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """0 is greedy; above, actions are sampled."""
+    lookahead: Index = 0
+    """Sampled chunks that are tried in the simulator before each decision, of which the best is executed; 0: none."""
     max_steps: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Step limit of an episode; the suite's own if not given."""
     seed: Index = 0
@@ -166,8 +169,13 @@ def plan(settings: EvalSettings) -> list[Unit]:
     """The episodes of an evaluation, some of a task side by side.
 
     Raises:
-        SettingsError: A task or an initial state does not exist.
+        SettingsError: A task or an initial state does not exist, or there is nothing to look ahead with.
     """
+    if settings.lookahead and (settings.temperature == 0.0 or settings.lookahead == 1):
+        raise SettingsError(
+            f"--lookahead {settings.lookahead} at --temperature {settings.temperature:g} has one chunk to choose from; "
+            "try several at a temperature above 0, as in --lookahead 4 --temperature 0.5."
+        )
     tasks = select_tasks(settings.suite, settings.tasks)
     for task in tasks:
         check_states(settings.suite, task, settings.states)
@@ -184,6 +192,7 @@ def plan(settings: EvalSettings) -> list[Unit]:
             execute=settings.execute,
             max_steps=step_limit(settings),
             keep=False,
+            lookahead=settings.lookahead,
             rewards=bool(filmed) and film.has_stages(settings.suite, task),
         )
         units += side_by_side(states, [settings.seed * 100_003 + state for state in states], filmed, episode)

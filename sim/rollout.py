@@ -61,9 +61,10 @@ class Unit(Strict, frozen=True):
     """Whether pictures of the first rollout come back, one for every second control step and the last one."""
     marks: bool = False
     """Whether the states between decisions come back, for other rollouts to start from."""
+    lookahead: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Chunks that are tried before each decision; see :mod:`sim.lookahead`. 0 executes what the policy decides."""
     group: int | None = None
-    """Units with the same number stop together, at the first success of any of their rollouts; without a number
-    each rollout runs to its own end."""
+    """Units with the same number stop together, at the first success; without one rollouts run to their own ends."""
 
     def start(self, row: int) -> int:
         """Initial state of one of its rollouts."""
@@ -236,26 +237,24 @@ def play(
             idle = idle[share:]
         wave = asked.popleft()
         for row, observation, chunk in zip(wave.rows, wave.observations, wave.answer(), strict=True):
-            episode, filmed = episodes[row], unit.film and row == 0
+            episode = episodes[row]
             if unit.marks:
                 episode.marks.append(episode.mark(machines.get(row)))
             count = min(unit.execute, limit - episode.steps)
-            tally.simulated += _execute(env, episode, machines.get(row), chunk, count, filmed)
+            tally.simulated += execute(env, episode, machines.get(row), chunk, count, unit.film and row == 0)
             if unit.keep:
                 episode.observations.append(observation)
                 episode.chunks.append(chunk)
             if episode.success and stop is not None:
                 stop.lower(episode.steps, row)
             helpers.hear(partial(_progress, part, episodes, machines))
-    frames = episodes[0].frames if 0 in episodes else []
-    ended = episodes.values()
     marks = [[*e.marks, e.mark(machines.get(row))] for row, e in episodes.items()] if unit.marks else []
     return UnitResult(
         unit,
         tuple(episodes),
-        tuple(episode.origin for episode in ended),
-        [_finish(episode) for episode in ended],
-        frames,
+        tuple(episode.origin for episode in episodes.values()),
+        [finish(episode) for episode in episodes.values()],
+        episodes[0].frames if 0 in episodes else [],
         time.monotonic() - started,
         marks,
     )
@@ -361,10 +360,10 @@ def _observe(env: LiberoEnv, episode: Episode) -> Observation:
     return env.observation()
 
 
-def _execute(
+def execute(
     env: LiberoEnv, episode: Episode, machine: StageMachine | None, chunk: ActionChunk, count: int, filmed: bool
 ) -> int:
-    """Executes the first ``count`` actions of a chunk; returns how many it took."""
+    """Executes the first ``count`` actions of a chunk in a rollout; returns how many it took."""
     env.restore(episode.snapshot)
     done = 0
     for action in chunk.actions[:count]:
@@ -385,7 +384,8 @@ def _execute(
     return done
 
 
-def _finish(episode: Episode) -> Trajectory:
+def finish(episode: Episode) -> Trajectory:
+    """What a rollout came to."""
     names = episode.terms[0] if episode.terms else {}
     terms: dict[str, NDArray[np.float64]] = {name: np.array([t[name] for t in episode.terms]) for name in names}
     return Trajectory(

@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 import torch
 
+from sim import lookahead
 from sim.libero import LiberoEnv, Mode, make
 from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, play
 from tgrpo.errors import SimulationError, TgrpoError
@@ -166,6 +167,9 @@ class Stage:
         stages = load_stages(unit.suite, env.name) if unit.rewards else None
         stop = None if job.together is None else SharedStop(slots, job.slot, job.together)
         self._pulse.beat = time.monotonic()
+        if unit.lookahead:
+            judged = load_stages(unit.suite, env.name)
+            return lookahead.play(env, policy, job.part, judged, helpers, self._pulse)
         return play(env, policy, job.part, stages=stages, stop=stop, helpers=helpers, tally=self._pulse)
 
     def forget(self) -> None:

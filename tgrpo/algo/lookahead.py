@@ -66,6 +66,7 @@ def try_out(
     chunks: Sequence[NDArray[np.float32]],
     reward: Callable[[], float],
     terminal: Callable[[], float] = lambda: 0.0,
+    begin: Callable[[], None] = lambda: None,
 ) -> FloatArray:
     """Return of each chunk from the present state, which is the same afterwards.
 
@@ -74,6 +75,7 @@ def try_out(
         chunks: Candidates, each ``(H, 7)``.
         reward: Reward of the present state, called after each action.
         terminal: Value of the state that a chunk ends in.
+        begin: Called at the start of each chunk, for a reward that remembers.
 
     Returns:
         ``(W,)``.
@@ -85,6 +87,7 @@ def try_out(
     returns = []
     for chunk in chunks:
         shadow.restore(start)
+        begin()
         total, done = 0.0, False
         for action in chunk:
             done = shadow.step(action)
