@@ -35,8 +35,10 @@ from tgrpo_ros.child import find_command
 
 SESSIONS = {False: Path("runs/correction"), True: Path("runs/correction_alone")}
 """With and without nodes."""
-PATIENCE, STAGES = 40, 0
-"""A person who waits for 2 s without progress, and then finishes the task."""
+PATIENCE, STAGES = 80, 0
+"""A person who waits for 4 s without progress, and then finishes the task."""
+MORE_TIME = 5.0
+"""Longer than the standard protocol, so that a person who takes over late can finish [s]."""
 LEARNER = ImitationSettings(learning_rate=1e-3, steps=25)
 """What the tiny policy takes; one that is larger wants less."""
 TIME_LIMITS = {"libero_spatial": 11.0, "libero_object": 14.0, "libero_goal": 15.0}
@@ -56,7 +58,7 @@ def play(suite: str, task: int, seed: int, episodes: int, options: list[str] | N
         "task": task,
         "instruction": str(suite_tasks(suite)[task].language),
         "starts": np.random.default_rng(seed).permutation(25).tolist(),
-        "time_limit": TIME_LIMITS[suite],
+        "time_limit": TIME_LIMITS[suite] + MORE_TIME,
     }
     plan = {
         "name": f"{suite} {task}, seed {seed}",
