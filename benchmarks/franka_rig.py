@@ -124,13 +124,11 @@ def simulator(friction: float = 0.2) -> Iterator[Simulator]:
         FileNotFoundError: Its virtual environment is missing.
         RuntimeError: It did not start.
     """
-    if not PYTHON.exists():
-        raise FileNotFoundError(f"{PYTHON} is missing. Run: make franka-sim")
     address = _address()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "truth"
-        command = [str(PYTHON), str(ROOT / "benchmarks" / "franka_server.py"), address, str(path)]
-        with _running([*command, "--friction", str(friction)], "ready") as process:
+        words = [str(ROOT / "benchmarks" / "franka_server.py"), address, str(path), "--friction", str(friction)]
+        with _running(PYTHON, words, "ready") as process:
             yield Simulator(address, process, path)
 
 
@@ -142,11 +140,9 @@ def hand_simulator() -> Iterator[str]:
         FileNotFoundError: Its virtual environment is missing.
         RuntimeError: It did not start.
     """
-    if not HAND_PYTHON.exists():
-        raise FileNotFoundError(f"{HAND_PYTHON} is missing. Run: make franky-sim")
     address = _address()
-    command = [str(HAND_PYTHON), "-u", "-m", "franky_sim.run_server", "--simulator", "mujoco", "--hostname", address]
-    with _running(command, "Press Ctrl+C"):
+    words = ["-u", "-m", "franky_sim.run_server", "--simulator", "mujoco", "--hostname", address]
+    with _running(HAND_PYTHON, words, "Press Ctrl+C"):
         yield address
 
 
@@ -156,10 +152,12 @@ def _address() -> str:
 
 
 @contextmanager
-def _running(command: list[str], ready: str) -> Iterator[subprocess.Popen[str]]:
+def _running(python: Path, words: list[str], ready: str) -> Iterator[subprocess.Popen[str]]:
     """A process that has printed a line that begins with a word."""
+    if not python.exists():
+        raise FileNotFoundError(f"{python} is missing. Run: make {python.parents[1].name.removeprefix('.venv-')}")
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
+        process = subprocess.Popen([python, *words], stdout=subprocess.PIPE, stderr=errors, text=True)
         try:
             if not any(line.startswith(ready) for line in process.stdout or ()):
                 errors.seek(0)

@@ -240,9 +240,7 @@ class Follower:
         with ExitStack() as stack:
             stack.callback(shutil.rmtree, self._acting, ignore_errors=True)
             shared = None if policy.merges else stack.enter_context(SharedPolicy(policy, settings.group_size))
-            scene = (settings.suite, resolve_task(settings.suite, settings.task))
-            worker_settings = WorkerSettings(mode=settings.mode, scene=scene)
-            pool = stack.enter_context(WorkerPool(worker_count(settings), worker_settings))
+            pool = stack.enter_context(WorkerPool(worker_count(settings), worker_settings(settings)))
             while (order := _next_order()) is not None:
                 if isinstance(order, Load):
                     self._learner.load_state(order.folder)
@@ -254,6 +252,11 @@ class Follower:
                     here = _play(pool, share_of(order.work), folder, self._cancel, order.number)
                     with sharding.together():
                         distributed.gather_object(here)
+
+
+def worker_settings(settings: TrainSettings) -> WorkerSettings:
+    """What the workers of a run have in common."""
+    return WorkerSettings(mode=settings.mode, scene=(settings.suite, resolve_task(settings.suite, settings.task)))
 
 
 def share_of(items: Sequence[T]) -> list[T]:

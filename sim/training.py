@@ -26,7 +26,7 @@ from sim.ranks import START
 from sim.rollout import Unit, UnitResult
 from sim.settings import TrainSettings, state_range, step_limit
 from sim.shared import SharedPolicy, acting
-from sim.vector import WorkerPool, WorkerSettings
+from sim.vector import WorkerPool
 from tgrpo.algo.samplers import Outcome
 from tgrpo.errors import CheckpointError, SettingsError
 from tgrpo.learner import Learner
@@ -134,7 +134,7 @@ class Training:
             )
 
     def _workers(self) -> WorkerPool | RayPool:
-        settings = WorkerSettings(mode=self.settings.mode, scene=(self.settings.suite, self.task))
+        settings = ranks.worker_settings(self.settings)
         if self._cluster is None:
             return WorkerPool(ranks.worker_count(self.settings), settings)
         if self._shared is not None and self._cluster.host != LOOPBACK:

@@ -164,12 +164,11 @@ class Stage:
         """Plays rollouts, with a new environment or policy only where the last ones had another one."""
         unit, policy = job.part.unit, self._load(job.policy)
         env = self._enter(unit, policy)
-        stages = load_stages(unit.suite, env.name) if unit.rewards else None
+        stages = load_stages(unit.suite, env.name) if unit.rewards or unit.lookahead else None
         stop = None if job.together is None else SharedStop(slots, job.slot, job.together)
         self._pulse.beat = time.monotonic()
-        if unit.lookahead:
-            judged = load_stages(unit.suite, env.name)
-            return lookahead.play(env, policy, job.part, judged, helpers, self._pulse)
+        if unit.lookahead and stages is not None:
+            return lookahead.play(env, policy, job.part, stages, helpers, self._pulse)
         return play(env, policy, job.part, stages=stages, stop=stop, helpers=helpers, tally=self._pulse)
 
     def forget(self) -> None:
