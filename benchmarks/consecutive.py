@@ -14,27 +14,27 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from msgspec.structs import replace
 
+from benchmarks import session_alone
 from benchmarks.correction import TIME_LIMITS, evaluate, outcomes
-from benchmarks.correction_alone import record
-from sim.libero import LiberoEnv, make
+from benchmarks.session_alone import record, scene
+from sim.libero import LiberoEnv
 from sim.robot import stages
 from sim.settings import PRESETS
 from sim.stock import suite_tasks
 from tgrpo.apprentice import ImitationSettings
-from tgrpo.policies import load, shipped
 from tgrpo.policies.base import Policy
-from tgrpo.policies.trainable import load_trainable
 from tgrpo.record.recorder import EpisodeRecorder
 from tgrpo.record.streams import Action, PolicyReply, PolicyRequest, Stage, now
 from tgrpo.rewards import StageMachine
-from tgrpo.session import history, versions
+from tgrpo.session import versions
 from tgrpo.session.learn import Comparer, LearnSettings
-from tgrpo.session.plan import Plan, PlannedPolicy, PlannedTask, upcoming
+from tgrpo.session.plan import Plan, PlannedPolicy, PlannedTask, Slot
 from tgrpo.types import ActionChunk
 from tgrpo_ros.child import find_command
 
@@ -53,10 +53,8 @@ def parallel(folder: Path, suite: str, task: int, seed: int, episodes: int) -> N
 
 
 def consecutive(folder: Path, suite: str, task: int, seed: int, episodes: int) -> None:
-    """One arm's session; goes on with one that was interrupted."""
-    policy = load_trainable(shipped(POLICY))
-    seen = policy.spec.observation
-    env = make(suite, task, mode="fast", cameras=seen.cameras, size=seen.size)
+    """One arm's session."""
+    env = scene(suite, task, POLICY)
     machine = stages(env)
     if machine is None:
         raise SystemExit(f"task {task} of {suite} has no stages, and so no labels.")
@@ -80,29 +78,15 @@ def consecutive(folder: Path, suite: str, task: int, seed: int, episodes: int) -
     settings = LearnSettings(
         folder, method="tgrpo", temperature=FAST.temperature, imitation=replace(ImitationSettings(), seed=seed)
     )
-    with history.open_session(folder, plan) as session:
-        versions.start(folder, policy.save)
-        student = Comparer(policy, settings)
-        player: Policy = load(versions.folder_of(folder, 0))
-        while (chosen := upcoming(plan, history.played(folder))) is not None:
-            version = versions.current(folder).version
-            rate, scale = env.action_spec.rate, env.action_spec.position_scale
-            about = history.episode_info(plan, chosen, version=str(version), rate=rate, scale=scale)
-            env.reset(chosen.slot.start, plan.seed)
-            player.reset([chosen.slot.number])
-            recorder = session.begin(about)
-            success = _roll(env, machine, player, recorder, round(planned.time_limit * rate))
-            recorder.close("success" if success else "failure")
-            verdict = student.study(folder)
-            if verdict is not None and verdict.accepted:
-                number = versions.add(folder, student.export, {**student.about(), "verdict": str(verdict)})
-                player = load(versions.folder_of(folder, number))
-            print(f"{chosen.slot.pair}: version {version}, {success=}; {verdict or 'its group goes on'}", flush=True)
+    session_alone.play(plan, folder, env, lambda policy: Comparer(policy, settings), partial(_roll, env, machine))
     env.close()
 
 
-def _roll(env: LiberoEnv, machine: StageMachine, player: Policy, recorder: EpisodeRecorder, limit: int) -> bool:
+def _roll(
+    env: LiberoEnv, machine: StageMachine, player: Policy, slot: Slot, recorder: EpisodeRecorder, limit: int
+) -> bool:
     """One episode, recorded as far as a group needs it; returns whether the task was completed."""
+    player.reset([slot.number])
     machine.reset(env.quantities())
     chunk, index, request, stage = np.zeros((0, 7), np.float32), 0, -1, 0
     for step in range(limit):
@@ -133,14 +117,18 @@ def _reply(recorder: EpisodeRecorder, chunk: ActionChunk, request: int, step: in
     assert chunk.tokens is not None  # noqa: S101  (the shipped policy has them)
     assert chunk.log_probs is not None  # noqa: S101
     recorder.put(PolicyRequest(at=now(), request=request, step=step, instruction=instruction))
-    decided = chunk.actions.tolist(), chunk.tokens.tolist(), chunk.log_probs.tolist()
-    actions, bins, log_probs = decided
     recorder.put(
         PolicyReply(
-            at=now(), request=request, policy="tiny", version="", latency=0.0, actions=actions, tokens=bins,
-            log_probs=log_probs,
+            at=now(),
+            request=request,
+            policy="tiny",
+            version="",
+            latency=0.0,
+            actions=chunk.actions.tolist(),
+            tokens=chunk.tokens.tolist(),
+            log_probs=chunk.log_probs.tolist(),
         )
-    )  # fmt: skip
+    )
 
 
 def play(suite: str, task: int, seed: int, episodes: int) -> None:

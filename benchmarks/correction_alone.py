@@ -1,29 +1,28 @@
 """A session of corrections in one process, for `python -m benchmarks.correction --alone`: minutes instead of hours.
 
-Policy, scene, scripted operator, recorder and learner are those of a real session. What is missing is what lies between
-them there: nodes, device, teleoperation, safety layer and server.
+The scripted operator is that of a real session, too; see :mod:`benchmarks.session_alone` for what is missing.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import session_alone
+from benchmarks.session_alone import record, scene
 from sim.adviser import Adviser
-from sim.libero import LiberoEnv, make
+from sim.libero import LiberoEnv
 from sim.robot import stages
-from tgrpo.policies import load, shipped
 from tgrpo.policies.base import Policy
-from tgrpo.policies.trainable import load_trainable
 from tgrpo.record.recorder import EpisodeRecorder
-from tgrpo.record.streams import Action, RobotState, now
+from tgrpo.record.streams import Action, now
 from tgrpo.rewards import StageMachine
-from tgrpo.session import history, versions
 from tgrpo.session import plan as plans
 from tgrpo.session.learn import Imitator, LearnSettings
-from tgrpo.types import FloatArray, Observation
+from tgrpo.types import FloatArray
 from tgrpo_ros.patience import Patience
 
 
@@ -58,44 +57,25 @@ class Hand:
 def play(plan_file: Path, session: Path, settings: LearnSettings, patience: int, stages_done: int) -> None:
     """Plays a plan of one task to its end, learning after each episode."""
     plan = plans.load(plan_file)
-    task = plan.tasks[0]
-    policy = load_trainable(shipped(plan.policies[0].checkpoint))
-    seen = policy.spec.observation
-    env = make(task.suite, task.task, mode="fast", cameras=seen.cameras, size=seen.size)
+    env = scene(plan.tasks[0].suite, plan.tasks[0].task, plan.policies[0].checkpoint)
     hand, machine = Hand(env, patience, stages_done), stages(env)
-    with history.open_session(session, plan) as folder:
-        versions.start(session, policy.save)
-        student = Imitator(policy, settings)
-        player: Policy = load(versions.folder_of(session, 0))
-        while (chosen := plans.upcoming(plan, history.played(session))) is not None:
-            version = versions.current(session).version
-            about = history.episode_info(
-                plan, chosen, version=str(version), rate=env.action_spec.rate, scale=env.action_spec.position_scale
-            )
-            env.reset(chosen.slot.start, plan.seed)
-            hand.begin()
-            recorder = folder.begin(about)
-            limit = round(task.time_limit * env.action_spec.rate)
-            success = _roll(env, machine, player, hand, recorder, chosen.slot.pair, limit)
-            recorder.close("success" if success else "failure")
-            verdict = student.study(session)
-            if verdict is not None and verdict.accepted:
-                number = versions.add(session, student.export, {**student.about(), "verdict": str(verdict)})
-                player = load(versions.folder_of(session, number))
-            print(f"{chosen.slot.pair}: version {version}, {success=}; {verdict or 'nothing to learn'}", flush=True)
+    session_alone.play(
+        plan, session, env, lambda policy: Imitator(policy, settings), partial(_roll, env, machine, hand)
+    )
     env.close()
 
 
 def _roll(
     env: LiberoEnv,
     machine: StageMachine | None,
-    player: Policy,
     hand: Hand,
+    player: Policy,
+    slot: plans.Slot,
     recorder: EpisodeRecorder,
-    episode: int,
     limit: int,
 ) -> bool:
     """One episode; returns whether the task was completed."""
+    hand.begin()
     player.reset([0])
     if machine is not None:
         machine.reset(env.quantities())
@@ -104,7 +84,7 @@ def _roll(
     for step in range(limit):
         observation = env.observation()
         record(recorder, observation)
-        human = hand.action(episode, step, stage)
+        human = hand.action(slot.pair, step, stage)
         if human is not None:
             chunk = []
         elif not chunk:
@@ -123,11 +103,3 @@ def _roll(
             return True
         stage = 0 if machine is None else machine.step(env.quantities()).stage
     return False
-
-
-def record(recorder: EpisodeRecorder, observation: Observation) -> None:
-    """Puts down what is seen: pictures and the state of the arm."""
-    body = np.asarray(observation.proprio, np.float64).tolist()
-    for camera, image in observation.images.items():
-        recorder.frame(camera, image)
-    recorder.put(RobotState(at=now(), position=body[:3], axis_angle=body[3:6], fingers=body[6:]))
