@@ -44,7 +44,8 @@ class LearnerSettings(Strict, frozen=True):
     """What rewards are compared with: `tgrpo`, `grpo`, `gtpo`, `return_to_go_step`, `return_to_go_stage` or
     `round_robin`."""
     scalariser: str = "paid"
-    """How reward terms become one comparison: `paid` (as they are), `weighted`, `gdpo`, `gated`, `prefix`."""
+    """How reward terms become one comparison: `paid` (as they are), `weighted`, `gdpo`, `gated`, `prefix`,
+    `success` (nothing else counts)."""
     gamma: Share = 0.9
     """Discount of returns-to-go, for each decision."""
     reward_weights: str = ""

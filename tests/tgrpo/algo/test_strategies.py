@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tgrpo.algo import advantages as adv
 from tgrpo.algo import estimate, ranks, returns, signals, strategies
-from tgrpo.algo.scalarisers import gated, gdpo, prefix
+from tgrpo.algo.scalarisers import gated, gdpo, prefix, success
 from tgrpo.algo.signals import Signals
 from tgrpo.errors import SettingsError, UnknownNameError
 from tgrpo.learner import LearnerSettings
@@ -191,6 +191,17 @@ def test_prefix_known_answers():
     g = group([[0.0]] * 3, reached=torch.tensor([4, 2, 0]))
     credit = torch.tensor([[1.0], [0.3], [0.0]]).double()
     close(run("grpo", "prefix", [g])[0].flatten(), adv.trajectory_advantages(credit))
+
+
+def test_success_alone_known_answers():
+    mask = [[1, 1, 1], [1, 1, 0], [1, 1, 1], [1, 1, 1]]
+    done = torch.tensor([False, True, False, False])
+    g = group(torch.rand(4, 3, generator=torch.Generator().manual_seed(0)), mask, success=done)
+    close(success.outcome(done, g.mask), [[0, 0, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0]])
+    # One of four: mean 1/4, sample deviation 1/2.
+    close(run("grpo", "success", [g])[0], [[-0.5] * 3, [1.5, 1.5, 0.0], [-0.5] * 3, [-0.5] * 3])
+    everyone = group(g.rewards, mask, success=torch.ones(4, dtype=torch.bool))
+    close(run("grpo", "success", [everyone])[0], torch.zeros(4, 3))
 
 
 def judge(strengths):

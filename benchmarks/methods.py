@@ -1,0 +1,159 @@
+"""Methods at equal environment steps: success on held-out initial states while the shipped policy learns.
+
+    python -m benchmarks.methods --tasks libero_spatial:2 libero_object:0 --seeds 0 1 2 --methods tgrpo grpo-sparse
+    python -m benchmarks.methods --table           # only the tables of the runs that are there
+
+Each run is `tgrpo train` with one setting changed, 8 iterations of 32 rollouts on one worker, so that as many runs as
+there are cores go side by side. What came of it is kept in a small file in ``benchmarks/learning_curves``; a run that has one
+is not repeated.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tgrpo.record.stats import wilson
+from tgrpo_ros.child import find_command
+
+RUNS = Path("runs/methods")
+RECORDS = Path(__file__).parent / "learning_curves"
+PLAIN = "tgrpo"
+METHODS: dict[str, list[str]] = {
+    PLAIN: [],
+    "grpo-sparse": ["--learner.baseline", "grpo", "--learner.scalariser", "success"],
+    "grpo": ["--learner.baseline", "grpo"],
+    "tgrpo-sparse": ["--learner.scalariser", "success"],
+    "stage": ["--learner.baseline", "return_to_go_stage"],
+    "gtpo": ["--learner.baseline", "gtpo"],
+    "gdpo": ["--learner.scalariser", "gdpo"],
+    "step": ["--sampler", "step"],
+    "accuracy": ["--sampler", "accuracy"],
+    "replay": ["--replay", "success"],
+    "restart": ["--collector", "restart"],
+    "synchronised": ["--stop", "synchronised"],
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is kept of a run."""
+
+    method: str
+    suite: str
+    task: int
+    seed: int
+    options: list[str]
+    curve: list[tuple[int, int, int]]
+    """Environment steps of training so far, and greedy successes out of how many held-out initial states."""
+    minutes: float
+    """Of training, beside whatever else was running."""
+
+    def at(self, steps: float) -> float:
+        """Successes when so many environment steps were spent, on straight lines between evaluations."""
+        return float(np.interp(steps, [point[0] for point in self.curve], [point[1] for point in self.curve]))
+
+
+def run(method: str, suite: str, task: int, seed: int, iterations: int) -> None:
+    """Trains once, unless that has been done."""
+    name = f"{method}_{suite}_{task}_{seed}"
+    if (RECORDS / f"{name}.json").exists():
+        return
+    folder, options = RUNS / name, METHODS[method]
+    words = {"suite": suite, "task": task, "seed": seed, "iterations": iterations, "evaluate-every": 2, "workers": 1}
+    fixed = [word for key, value in words.items() for word in (f"--{key}", str(value))]
+    command = [find_command(), "train", *fixed, "--run-dir", str(folder), *options]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    record = Record(method, suite, task, seed, options, curve(folder), summary["seconds"]["training"] / 60)
+    RECORDS.mkdir(exist_ok=True)
+    (RECORDS / f"{name}.json").write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
+
+
+def curve(folder: Path) -> list[tuple[int, int, int]]:
+    """Every evaluation of a run, with the environment steps before it."""
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    points = [(0, summary["before"]["successes"], summary["before"]["n"])]
+    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if "eval" in row:
+            points.append((row["environment_steps"], row["eval"]["successes"], row["eval"]["n"]))
+    return points
+
+
+def records() -> dict[tuple[str, int], dict[str, list[Record]]]:
+    """All that is kept: task to method to its runs, by seed."""
+    found: dict[tuple[str, int], dict[str, list[Record]]] = {}
+    for file in sorted(RECORDS.glob("*.json")):
+        record = Record(**json.loads(file.read_text(encoding="utf-8")))
+        found.setdefault((record.suite, record.task), {}).setdefault(record.method, []).append(record)
+    return found
+
+
+def steps_to(runs: Sequence[Record], successes: float) -> float | None:
+    """Environment steps at which the mean curve of some runs first has so many successes a run; None if never."""
+    grid = np.linspace(0, min(record.curve[-1][0] for record in runs), 1000)
+    mean = np.mean([[record.at(steps) for steps in grid] for record in runs], axis=0)
+    reached = np.flatnonzero(mean >= successes)
+    return float(grid[reached[0]]) if len(reached) else None
+
+
+def table() -> str:
+    """Each task and method: success at equal steps, and the steps to what plain TGRPO comes to."""
+    lines = [
+        "| task | method | seeds | before | at equal steps | 95 % | each seed | steps to plain's end | of plain's |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for (suite, task), methods in sorted(records().items()):
+        plain = methods.get(PLAIN)
+        for method, runs in sorted(methods.items(), key=lambda item: list(METHODS).index(item[0])):
+            compared = [*runs, *(plain or [])]
+            budget = min(record.curve[-1][0] for record in compared)
+            reached = [record.at(budget) for record in runs]
+            n = sum(record.curve[0][2] for record in runs)
+            low, high = wilson(round(sum(reached)), n)
+            goal = None if plain is None else float(np.mean([record.at(_end(plain)) for record in plain]))
+            own = None if goal is None else steps_to(runs, goal)
+            reference = None if goal is None or plain is None else steps_to(plain, goal)
+            share = "" if own is None or not reference else f"{own / reference:.2f}"
+            lines.append(
+                f"| {suite} {task} | {method} | {len(runs)} | {sum(r.curve[0][1] for r in runs) / n:.0%} "
+                f"| {sum(reached) / n:.0%} at {budget / 1000:.0f}k | {low:.0%} to {high:.0%} "
+                f"| {', '.join(f'{one:.0f}' for one in reached)} | {'never' if own is None else f'{own / 1000:.0f}k'} "
+                f"| {share} |"
+            )
+    return "\n".join(lines)
+
+
+def _end(runs: Sequence[Record]) -> int:
+    return min(record.curve[-1][0] for record in runs)
+
+
+def main() -> None:
+    """Runs what the command line names, then prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tasks", nargs="*", default=["libero_spatial:2"], help="SUITE:TASK")
+    parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
+    parser.add_argument("--methods", nargs="*", choices=METHODS, default=[PLAIN])
+    parser.add_argument("--iterations", type=int, default=8)
+    parser.add_argument("--table", action="store_true", help="only print the table")
+    chosen = parser.parse_args()
+    if not chosen.table:
+        for seed in chosen.seeds:
+            for name in chosen.tasks:
+                suite, _, task = name.partition(":")
+                for method in chosen.methods:
+                    run(method, suite, int(task), seed, chosen.iterations)
+    sys.stdout.write(table() + "\n")
+
+
+if __name__ == "__main__":
+    main()
