@@ -4,8 +4,8 @@
     python -m benchmarks.methods --table           # only the tables of the runs that are there
 
 Each run is `tgrpo train` with one setting changed, 8 iterations of 32 rollouts on one worker, so that as many runs as
-there are cores go side by side. What came of it is kept in a small file in ``benchmarks/learning_curves``; a run that has one
-is not repeated.
+there are cores go side by side. What came of it is kept in a small file in ``benchmarks/learning_curves``; a run that
+has one is not repeated.
 """
 
 from __future__ import annotations

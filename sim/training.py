@@ -28,7 +28,7 @@ from sim.settings import TrainSettings, state_range, step_limit
 from sim.shared import SharedPolicy, acting
 from sim.vector import WorkerPool
 from tgrpo.algo.samplers import Outcome
-from tgrpo.errors import CheckpointError, SettingsError
+from tgrpo.errors import CheckpointError
 from tgrpo.learner import Learner
 from tgrpo.policies import sharding
 from tgrpo.policies.trainable import load_trainable
@@ -97,7 +97,10 @@ class Training:
             self._prepare()
             with contextlib.ExitStack() as stack:
                 if not self.learner.policy.merges:
-                    self._shared = stack.enter_context(SharedPolicy(self.learner.policy, self.settings.group_size))
+                    host = LOOPBACK if self._cluster is None else self._cluster.host
+                    self._shared = stack.enter_context(
+                        SharedPolicy(self.learner.policy, self.settings.group_size, host)
+                    )
                 if pool is None:
                     pool = stack.enter_context(self._workers())
                 if sharding.world() > 1:
@@ -137,11 +140,6 @@ class Training:
         settings = ranks.worker_settings(self.settings)
         if self._cluster is None:
             return WorkerPool(ranks.worker_count(self.settings), settings)
-        if self._shared is not None and self._cluster.host != LOOPBACK:
-            raise SettingsError(
-                f"--cluster.host {self._cluster.host}: a policy of this size is served on {LOOPBACK} alone, so other "
-                "machines cannot ask it. Start one process for each card of this machine with torchrun instead."
-            )
         return RayPool(self._cluster, settings)
 
     def _run(self, pool: Pool) -> None:

@@ -108,3 +108,4 @@ class Cache:
         if found != digest:
             raise CheckpointError(f"{path.name} was damaged on its way: its SHA-256 is {found}, not {digest}.")
         path.write_bytes(data)
+        path.chmod(0o600)  # it may be the key to a policy that is served

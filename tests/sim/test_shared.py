@@ -9,13 +9,16 @@ import torch
 from rich.console import Console
 
 from sim import train
+from sim.cluster.versions import Cache, Shelf
 from sim.control import Control
 from sim.shared import SharedPolicy
 from sim.training import Training
-from tgrpo.errors import DeadlineError, PolicyError, SettingsError
+from tgrpo import keys
+from tgrpo.errors import DeadlineError, HandshakeError, PolicyError, SettingsError
+from tgrpo.keys import ClientKeys
 from tgrpo.policies import load
 from tgrpo.policies.adapters import Adapters
-from tgrpo.policies.served import ServedPolicy, ServedSettings, decision_seed
+from tgrpo.policies.served import SECRET, SERVER, ServedPolicy, ServedSettings, decision_seed
 from tgrpo.policies.trainable import load_trainable
 from tgrpo.record.metrics import read_metrics
 from tgrpo.record.run_folder import RunFolder
@@ -83,6 +86,43 @@ def test_trained_adapters_decide_after_they_were_published_and_no_rollout_mixes_
         assert not np.array_equal(new.tokens, old.tokens)
         with pytest.raises(PolicyError, match="not with 'first'"):
             before.act([view(0)])
+
+
+def test_other_machines_have_keys_that_travel_with_each_version(folder, tmp_path):
+    policy = load_trainable(folder)
+    store = []
+
+    def put(data):
+        store.append(data)
+        return len(store) - 1
+
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    with SharedPolicy(policy, 2, "127.0.0.2") as shared:
+        shared.publish(tmp_path / "here", "first")
+        there = Cache(tmp_path / "there", store.__getitem__).folder(Shelf(put).version(tmp_path / "here"))
+        assert (there / SECRET).stat().st_mode & 0o777 == 0o600
+        served = load(there)
+        served.reset([5])
+        [chunk] = served.act([view(0)])
+        policy.reset([decision_seed(5, 0)])
+        assert np.array_equal(chunk.tokens, policy.act([view(0)])[0].tokens)
+        # Neither without keys nor with others, nor with keys of another run.
+        settings = ServedSettings(kind="served", address=shared._server.address, version="first", deadline_ms=500.0)
+        with pytest.raises(HandshakeError, match="wants keys"):
+            ServedPolicy(settings)
+        stranger, _ = keys.make("stranger", tmp_path)
+        with pytest.raises(HandshakeError):
+            ServedPolicy(settings, ClientKeys(stranger, there / SERVER))
+        (there / SECRET).chmod(0o644)
+        with pytest.raises(SettingsError, match="others can read"):
+            load(there)
+
+
+def test_on_this_machine_alone_there_are_no_keys(folder, tmp_path):
+    with SharedPolicy(load_trainable(folder), 2) as shared:
+        shared.publish(tmp_path, "first")
+    assert [path.name for path in tmp_path.iterdir()] == ["policy.json"]
 
 
 def test_without_its_server_the_policy_says_so_in_time():

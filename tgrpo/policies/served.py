@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,11 +13,14 @@ import numpy as np
 
 from tgrpo.client import PolicyClient
 from tgrpo.errors import CheckpointError, PolicyError
+from tgrpo.keys import ClientKeys
 from tgrpo.settings import Strict, from_builtins, to_builtins
 from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, Observation
 
 DESCRIPTION = "policy.json"
+SECRET, SERVER = "worker.key", "server.pub"
+"""Beside it, where the server has keys: the client's own, and the server's public one."""
 CONNECTIONS = 2
 """Batches that may be under way at a time."""
 
@@ -31,6 +35,8 @@ class ServedSettings(Strict, frozen=True):
     """Weights that must decide; a reply of others is refused, so that no rollout mixes two."""
     deadline_ms: Annotated[float, msgspec.Meta(gt=0, le=600_000)] = 120_000.0
     """Time that one decision may take [ms]."""
+    encrypted: bool = False
+    """Whether the server has keys; the client's are beside this file then."""
 
 
 class ServedPolicy:
@@ -39,14 +45,20 @@ class ServedPolicy:
     Two batches can be under way at a time, each with a connection of its own.
     """
 
-    def __init__(self, settings: ServedSettings) -> None:
+    def __init__(self, settings: ServedSettings, keys: ClientKeys | None = None) -> None:
         """Greets the server.
+
+        Args:
+            settings: Where it is, and what it must answer with.
+            keys: Needed where the server has keys.
 
         Raises:
             DeadlineError: It does not answer.
+            HandshakeError: Keys do not fit.
+            SettingsError: A key file is missing or not safe.
         """
-        self._settings = settings
-        self._clients = [PolicyClient(settings.address) for _ in range(CONNECTIONS)]
+        self._settings, self._keys = settings, keys
+        self._clients = [PolicyClient(settings.address, keys) for _ in range(CONNECTIONS)]
         self._spec = self._clients[0].hello(settings.deadline_ms).spec
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="served")
         self._seeds: list[int] = []
@@ -111,7 +123,7 @@ class ServedPolicy:
 
     def save(self, folder: Path) -> None:
         """Writes a reference to the server into an existing folder."""
-        write(folder, self._settings)
+        write(folder, self._settings, self._keys)
 
     @classmethod
     def load(cls, folder: Path) -> ServedPolicy:
@@ -120,16 +132,21 @@ class ServedPolicy:
         Raises:
             CheckpointError: The file is missing or damaged.
             DeadlineError: The server does not answer.
+            HandshakeError: Its keys are others.
         """
         try:
             data = msgspec.json.decode((folder / DESCRIPTION).read_bytes())
         except (OSError, msgspec.DecodeError) as error:
             raise CheckpointError(f"{folder / DESCRIPTION}: missing or damaged: {error}") from error
-        return cls(from_builtins(data, ServedSettings, source=str(folder / DESCRIPTION)))
+        settings = from_builtins(data, ServedSettings, source=str(folder / DESCRIPTION))
+        return cls(settings, ClientKeys(folder / SECRET, folder / SERVER) if settings.encrypted else None)
 
 
-def write(folder: Path, settings: ServedSettings) -> None:
-    """Writes a checkpoint that refers to a server into an existing folder."""
+def write(folder: Path, settings: ServedSettings, keys: ClientKeys | None = None) -> None:
+    """Writes a checkpoint that refers to a server into an existing folder, with copies of the keys that it takes."""
+    if keys is not None:
+        shutil.copy(keys.secret, folder / SECRET)  # with the mode, so that it stays its owner's
+        shutil.copy(keys.server, folder / SERVER)
     (folder / DESCRIPTION).write_bytes(msgspec.json.encode(to_builtins(settings)))
 
 
