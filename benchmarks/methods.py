@@ -3,7 +3,7 @@
     python -m benchmarks.methods --tasks libero_spatial:2 libero_object:0 --seeds 0 1 2 --methods tgrpo grpo-sparse
     python -m benchmarks.methods --table           # only the tables of the runs that are there
 
-Each run is `tgrpo train` with one setting changed, 8 iterations of 32 rollouts on one worker, so that as many runs as
+Each run is `tgrpo train` with one setting changed, 16 iterations of 32 rollouts on one worker, so that as many runs as
 there are cores go side by side. What came of it is kept in a small file in ``benchmarks/learning_curves``; a run that
 has one is not repeated.
 """
@@ -68,7 +68,7 @@ def run(method: str, suite: str, task: int, seed: int, iterations: int) -> None:
     if (RECORDS / f"{name}.json").exists():
         return
     folder, options = RUNS / name, METHODS[method]
-    words = {"suite": suite, "task": task, "seed": seed, "iterations": iterations, "evaluate-every": 2, "workers": 1}
+    words = {"suite": suite, "task": task, "seed": seed, "iterations": iterations, "evaluate-every": 4, "workers": 1}
     fixed = [word for key, value in words.items() for word in (f"--{key}", str(value))]
     command = [find_command(), "train", *fixed, "--run-dir", str(folder), *options]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=["libero_spatial:2"], help="SUITE:TASK")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=[PLAIN])
-    parser.add_argument("--iterations", type=int, default=8)
+    parser.add_argument("--iterations", type=int, default=16)
     parser.add_argument("--table", action="store_true", help="only print the table")
     chosen = parser.parse_args()
     if not chosen.table:

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 
 from sim.pool import Pool, Progress
-from sim.rollout import Episode, Part, Unit, UnitResult, same_start, whole
+from sim.rollout import Episode, Part, Unit, UnitResult, whole
 from tgrpo.algo import sampling, strategies
 from tgrpo.algo.collectors import Collection, Fan, Played
 from tgrpo.algo.cutting import synchronise
-from tgrpo.errors import WorkerError
+from tgrpo.errors import SimulationError, WorkerError
 from tgrpo.types import RolloutGroup, Trajectory
 
 
@@ -60,6 +60,22 @@ def collect(
             "no group is complete, as rollouts had to be left out of each; the log names them and the reasons."
         )
     return collected
+
+
+def same_start(results: Sequence[UnitResult]) -> str:
+    """The state hash that all rollouts of a group share.
+
+    Raises:
+        SimulationError: Two of them started from different states, so they must not be compared.
+    """
+    hashes = {state for result in results for state in result.state_hashes}
+    if len(hashes) != 1:
+        unit = results[0].unit
+        raise SimulationError(
+            f"{unit.suite} task {unit.task} init state {unit.start(0)}: the rollouts of a group started from "
+            f"{len(hashes)} different simulator states. Check that all workers run the same package versions."
+        )
+    return hashes.pop()
 
 
 class _Gathering:

@@ -48,6 +48,8 @@ class EvalSettings(Strict, frozen=True):
     """0 is greedy; above, actions are sampled."""
     lookahead: Index = 0
     """Sampled chunks that are tried in the simulator before each decision, of which the best is executed; 0: none."""
+    planner: bool = False
+    """Whether a planner moves the hand where nothing is near, and the policy acts near things only."""
     max_steps: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Step limit of an episode; the suite's own if not given."""
     seed: Index = 0
@@ -87,9 +89,10 @@ def outcomes(results: Sequence[UnitResult]) -> list[EpisodeResult]:
             success=trajectory.success,
             steps=trajectory.steps,
             seconds=round(result.seconds / len(result.rows), 3),
+            planned=result.planned[place] if result.planned else 0,
         )
         for result in results
-        for row, trajectory in zip(result.rows, result.trajectories, strict=True)
+        for place, (row, trajectory) in enumerate(zip(result.rows, result.trajectories, strict=True))
     ]
 
 
@@ -123,6 +126,9 @@ def main(argv: list[str]) -> int:
     console = Console()
     result = evaluate(settings, console)
     eval_result.print_table(result, console)
+    if settings.planner:
+        planned, steps = (sum(episode[name] for episode in result["episodes"]) for name in ("planned", "steps"))
+        console.print(f"The planner decided {planned / max(steps, 1):.0%} of {steps} control steps.", highlight=False)
     if settings.json is not None:
         files.write_json(settings.json, result)
     return 0
@@ -176,6 +182,8 @@ def plan(settings: EvalSettings) -> list[Unit]:
             f"--lookahead {settings.lookahead} at --temperature {settings.temperature:g} has one chunk to choose from; "
             "try several at a temperature above 0, as in --lookahead 4 --temperature 0.5."
         )
+    if settings.lookahead and settings.planner:
+        raise SettingsError("--lookahead and --planner both say what comes next; choose one of them.")
     tasks = select_tasks(settings.suite, settings.tasks)
     for task in tasks:
         check_states(settings.suite, task, settings.states)
@@ -193,6 +201,7 @@ def plan(settings: EvalSettings) -> list[Unit]:
             max_steps=step_limit(settings),
             keep=False,
             lookahead=settings.lookahead,
+            planner=settings.planner,
             rewards=bool(filmed) and film.has_stages(settings.suite, task),
         )
         units += side_by_side(states, [settings.seed * 100_003 + state for state in states], filmed, episode)

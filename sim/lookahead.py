@@ -1,68 +1,47 @@
-"""Episodes in which several chunks are tried in the simulator before the best is executed: `tgrpo eval --lookahead`.
+"""Several chunks are tried in the simulator before the best is executed: `tgrpo eval --lookahead`.
 
-LOOP (:mod:`tgrpo.algo.lookahead`) with the exact model. A chunk is worth the stage score that it leads to. What it
-shows is how far a policy's samples reach, not what a robot could do.
+LOOP (:mod:`tgrpo.algo.lookahead`) with the exact model. A chunk is worth the stage score that it leads to.
 """
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 
 from sim.libero import LiberoEnv
-from sim.rollout import Episode, Helpers, Part, Tally, UnitResult, execute, finish
+from sim.rollout import Part, Tally
+from sim.solo import Decision
 from tgrpo.algo.lookahead import try_out
 from tgrpo.policies.base import Policy
-from tgrpo.rewards import StageFile, StageMachine
+from tgrpo.rewards import StageMachine
 from tgrpo.types import ActionChunk
 
 
-def play(env: LiberoEnv, policy: Policy, part: Part, stages: StageFile, helpers: Helpers, tally: Tally) -> UnitResult:
-    """Plays the rollouts of a part one after another, always from their beginning.
+class Lookahead:
+    """Asks a policy for as many chunks as the unit looks ahead with; see :class:`sim.solo.Decider`."""
 
-    Args:
-        env: The environment of the unit's task.
-        policy: Is asked for as many chunks as the unit looks ahead with.
-        part: What to play.
-        stages: What a chunk is judged by.
-        helpers: Hears after each decision that the process lives.
-        tally: Counts control steps, tried ones too, and observations.
-    """
-    started = time.monotonic()
-    episodes = [_episode(env, policy, part, row, stages, helpers, tally) for row in part.rows]
-    return UnitResult(
-        part.unit,
-        part.rows,
-        tuple(episode.origin for episode in episodes),
-        [finish(episode) for episode in episodes],
-        [frame for episode in episodes for frame in episode.frames],
-        time.monotonic() - started,
-    )
+    def __init__(self, env: LiberoEnv, policy: Policy, tally: Tally) -> None:
+        """Looks at nothing yet.
 
+        Args:
+            env: The environment of the episodes.
+            policy: Is sampled.
+            tally: Counts control steps that are tried, and observations.
+        """
+        self._env, self._policy, self._tally = env, policy, tally
+        self._width, self._temperature = 0, 0.0
 
-def _episode(
-    env: LiberoEnv, policy: Policy, part: Part, row: int, stages: StageFile, helpers: Helpers, tally: Tally
-) -> Episode:
-    unit, width, filmed = part.unit, part.unit.lookahead, part.unit.film and row == 0
-    limit = unit.max_steps or env.max_steps
-    env.reset(unit.start(row), unit.env_seed)
-    episode = Episode(env.snapshot(), origin=env.state_hash())
-    machine = StageMachine(stages, limit)
-    machine.reset(env.quantities())
-    policy.reset([unit.seeds[row] * width + number for number in range(width)])
-    while not episode.success and episode.steps < limit:
-        observation = env.observation()
-        candidates = policy.act([observation] * width, temperature=unit.temperature)
-        count = min(unit.execute, limit - episode.steps)
-        chunk = candidates[best(env, machine, candidates, count)]
-        tally.inferred += width
-        tally.simulated += width * count + execute(env, episode, machine, chunk, count, filmed)
-        if unit.keep:
-            episode.observations.append(observation)
-            episode.chunks.append(chunk)
-        helpers.hear(lambda: part)
-    return episode
+    def begin(self, part: Part, row: int) -> None:
+        """An episode has begun."""
+        self._width, self._temperature = part.unit.lookahead, part.unit.temperature
+        self._policy.reset([part.unit.seeds[row] * self._width + number for number in range(self._width)])
+
+    def decide(self, machine: StageMachine, left: int) -> Decision:
+        """The best of some sampled chunks."""
+        observation = self._env.observation()
+        candidates = self._policy.act([observation] * self._width, temperature=self._temperature)
+        self._tally.inferred += self._width
+        self._tally.simulated += self._width * left
+        return Decision(candidates[best(self._env, machine, candidates, left)], observation)
 
 
 def best(env: LiberoEnv, machine: StageMachine, candidates: list[ActionChunk], count: int) -> int:

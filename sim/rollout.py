@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from sim.libero import LiberoEnv
 from sim.snapshot import Snapshot
-from tgrpo.errors import SimulationError
 from tgrpo.policies.base import Asynchronous, Policy
 from tgrpo.rewards import StageFile, StageMachine
 from tgrpo.rewards.machine import MachineState
@@ -63,6 +62,8 @@ class Unit(Strict, frozen=True):
     """Whether the states between decisions come back, for other rollouts to start from."""
     lookahead: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Chunks that are tried before each decision; see :mod:`sim.lookahead`. 0 executes what the policy decides."""
+    planner: bool = False
+    """Whether a planner moves the hand where nothing is near, see :mod:`sim.approach`; then nothing is kept."""
     group: int | None = None
     """Units with the same number stop together, at the first success; without one rollouts run to their own ends."""
 
@@ -147,6 +148,8 @@ class UnitResult:
     seconds: float
     marks: list[list[Episode]] = field(default_factory=list)
     """States of each rollout before its decisions and at its end, if they were wanted."""
+    planned: tuple[int, ...] = ()
+    """Control steps of each rollout that a planner decided, if there was one."""
 
 
 class StopSignal:
@@ -277,23 +280,8 @@ def join(unit: Unit, parts: Sequence[UnitResult]) -> UnitResult:
         [frame for part in parts for frame in part.frames],
         sum(part.seconds for part in parts),
         [part.marks[place] for part, place in ordered] if unit.marks else [],
+        tuple(part.planned[place] for part, place in ordered) if unit.planner else (),
     )
-
-
-def same_start(results: Sequence[UnitResult]) -> str:
-    """The state hash that all rollouts of a group share.
-
-    Raises:
-        SimulationError: Two of them started from different states, so they must not be compared.
-    """
-    hashes = {state for result in results for state in result.state_hashes}
-    if len(hashes) != 1:
-        unit = results[0].unit
-        raise SimulationError(
-            f"{unit.suite} task {unit.task} init state {unit.start(0)}: the rollouts of a group started from "
-            f"{len(hashes)} different simulator states. Check that all workers run the same package versions."
-        )
-    return hashes.pop()
 
 
 def _begin(

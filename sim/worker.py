@@ -15,8 +15,10 @@ from typing import TypeAlias
 
 import torch
 
-from sim import lookahead
+from sim import solo
+from sim.approach import Approach
 from sim.libero import LiberoEnv, Mode, make
+from sim.lookahead import Lookahead
 from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, play
 from tgrpo.errors import SimulationError, TgrpoError
 from tgrpo.policies import Policy, load
@@ -164,11 +166,13 @@ class Stage:
         """Plays rollouts, with a new environment or policy only where the last ones had another one."""
         unit, policy = job.part.unit, self._load(job.policy)
         env = self._enter(unit, policy)
-        stages = load_stages(unit.suite, env.name) if unit.rewards or unit.lookahead else None
+        alone = unit.lookahead > 0 or unit.planner
+        stages = load_stages(unit.suite, env.name) if unit.rewards or alone else None
         stop = None if job.together is None else SharedStop(slots, job.slot, job.together)
         self._pulse.beat = time.monotonic()
-        if unit.lookahead and stages is not None:
-            return lookahead.play(env, policy, job.part, stages, helpers, self._pulse)
+        if alone and stages is not None:
+            decider = (Approach if unit.planner else Lookahead)(env, policy, self._pulse)
+            return solo.play(env, decider, job.part, stages, helpers, self._pulse)
         return play(env, policy, job.part, stages=stages, stop=stop, helpers=helpers, tally=self._pulse)
 
     def forget(self) -> None:

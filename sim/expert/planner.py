@@ -102,26 +102,26 @@ def _put(scene: Scene, thing: str, target: str, variant: int, aside: FloatArray)
     options = grasps.grasps(scene, thing)
     grasp = options[variant % len(options)]
     yield from skills.pick(scene, thing, grasp)
-    spot, height = _spot(scene, target)
-    yield from skills.place(scene, thing, spot + aside, tool_down(grasp.yaw), height=height)
+    centre, height = spot(scene, target)
+    yield from skills.place(scene, thing, centre + aside, tool_down(grasp.yaw), height=height)
 
 
-def _spot(scene: Scene, target: str) -> tuple[FloatArray, float]:
+def spot(scene: Scene, target: str) -> tuple[FloatArray, float]:
     """Where the object's lowest point goes ``(3,)`` and the least height to travel at [m]."""
-    spot = scene.position(target)
+    place = scene.position(target)
     owner = scene.owner(target)
     if not scene.is_region(target):
         flat = "plate" in target
-        spot[2] = (scene.bottom(target) if flat else scene.top(target)) + 0.012
-        return spot, -np.inf
+        place[2] = (scene.bottom(target) if flat else scene.top(target)) + 0.012
+        return place, -np.inf
     if owner is not None and "basket" in owner:
         rim = scene.top(owner)
-        spot[2] = rim - 0.03
-        return spot, rim + 0.12
+        place[2] = rim - 0.03
+        return place, rim + 0.12
     if _drawer(scene, target):
-        return spot, float(spot[2]) + 0.15
-    spot[2] += 0.012
-    return spot, float(spot[2]) + 0.10 if target.endswith("top_side") else -np.inf
+        return place, float(place[2]) + 0.15
+    place[2] += 0.012
+    return place, float(place[2]) + 0.10 if target.endswith("top_side") else -np.inf
 
 
 def script(scene: Scene, todo: Sequence[Job], candidate: Candidate) -> Iterator[Command]:

@@ -5,8 +5,9 @@ import pytest
 
 pytest.importorskip("libero")
 
-from sim import lookahead
+from sim import lookahead, solo
 from sim.evaluate import EvalSettings, plan
+from sim.lookahead import Lookahead
 from sim.rollout import Helpers, Spent, Unit, whole
 from tgrpo.errors import SettingsError
 from tgrpo.policies.simple import RandomPolicy
@@ -59,10 +60,12 @@ def test_episodes_depend_on_their_seed_alone_and_all_tries_are_counted(blind_env
         suite="libero_object", task=0, init_states=(0, 1), seeds=(5, 6), temperature=1.0, max_steps=20, lookahead=3
     )
     tally = Spent()
-    both = lookahead.play(blind_env, RandomPolicy(), whole(unit), stages, Helpers(), tally)
+    both = solo.play(blind_env, Lookahead(blind_env, RandomPolicy(), tally), whole(unit), stages, Helpers(), tally)
     assert tally.simulated == 2 * (3 + 1) * 20
     assert tally.inferred == 2 * 3 * 3  # three chunks of eight actions
-    alone = lookahead.play(blind_env, RandomPolicy(), whole(unit).without([0]), stages, Helpers(), Spent())
+    assert both.planned == (0, 0)
+    again = Lookahead(blind_env, RandomPolicy(), Spent())
+    alone = solo.play(blind_env, again, whole(unit).without([0]), stages, Helpers(), Spent())
     assert alone.state_hashes == both.state_hashes[1:]
     for one, other in zip(alone.trajectories[0].chunks, both.trajectories[1].chunks, strict=True):
         np.testing.assert_array_equal(one.actions, other.actions)

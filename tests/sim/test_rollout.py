@@ -5,7 +5,8 @@ import pickle
 import numpy as np
 import pytest
 
-from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, join, play, same_start, whole
+from sim.collecting import same_start
+from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, join, play, whole
 from tgrpo.algo.cutting import synchronise, tail
 from tgrpo.errors import SimulationError
 from tgrpo.policies.simple import RandomPolicy, ReplayPolicy

@@ -28,6 +28,8 @@ class EpisodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the task was completed within the step limit."""
     steps: int = 0
     """Control steps that were executed."""
+    planned: int = 0
+    """Those of them that a planner decided, see `tgrpo eval --planner`."""
     seconds: float = 0.0
     """Wall time [s]."""
 

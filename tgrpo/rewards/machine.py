@@ -141,6 +141,11 @@ class StageMachine:
             parts["violation"] = -self.spec.weights.violation * self._violated(quantities)
         return StepReward(sum(parts.values()), parts, stage, level + shaping)
 
+    def focus(self, quantities: Quantities) -> tuple[str, bool] | None:
+        """The object to move next and whether the hand holds it; None where all sub-goals are complete."""
+        active = self._active(quantities)
+        return None if active is None else (active.object, active.held(quantities))
+
     def _dense(self, quantities: Quantities) -> tuple[float, float]:
         """Level and shaping of an unfinished task."""
         gap = 1.0 / self.stages
