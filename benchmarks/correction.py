@@ -29,6 +29,7 @@ from tgrpo.record.episode import load
 from tgrpo.record.session import closed_episodes
 from tgrpo.record.stats import mcnemar_exact, pooled_mcnemar
 from tgrpo.record.steps import steps
+from tgrpo.rewards import StageMachine, load_stages
 from tgrpo.session import versions
 from tgrpo.session.learn import LearnSettings
 from tgrpo_ros.child import find_command
@@ -50,15 +51,18 @@ def play(suite: str, task: int, seed: int, episodes: int, options: list[str] | N
     folder = SESSIONS[options is None] / f"{suite}_{task}_{seed}"
     if (folder / "result.json").exists():
         return
+    from sim.libero import task_names
     from sim.stock import suite_tasks
 
     folder.mkdir(parents=True, exist_ok=True)
+    stages = StageMachine(load_stages(suite, task_names(suite)[task])).names
     planned = {
         "suite": suite,
         "task": task,
         "instruction": str(suite_tasks(suite)[task].language),
         "starts": np.random.default_rng(seed).permutation(25).tolist(),
         "time_limit": TIME_LIMITS[suite] + MORE_TIME,
+        "stages": list(stages),
     }
     plan = {
         "name": f"{suite} {task}, seed {seed}",

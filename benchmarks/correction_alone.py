@@ -18,7 +18,7 @@ from sim.libero import LiberoEnv
 from sim.robot import stages
 from tgrpo.policies.base import Policy
 from tgrpo.record.recorder import EpisodeRecorder
-from tgrpo.record.streams import Action, now
+from tgrpo.record.streams import Action, Stage, now
 from tgrpo.rewards import StageMachine
 from tgrpo.session import plan as plans
 from tgrpo.session.learn import Imitator, LearnSettings
@@ -101,5 +101,8 @@ def _roll(
         )
         if env.step(action):
             return True
-        stage = 0 if machine is None else machine.step(env.quantities()).stage
+        reached = 0 if machine is None else machine.step(env.quantities()).stage
+        if reached != stage:
+            stage = reached
+            recorder.put(Stage(at=now(), stage=stage))
     return False

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from tgrpo.policies import bins
 from tgrpo.record.episode import Episode
 from tgrpo.record.steps import Pictures, Steps, proprio, states_at, steps, stretches
 from tgrpo.record.streams import Action, Event, PolicyReply, Stage
+from tgrpo.rewards import terms
 from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, FloatArray, Observation, RolloutGroup, Trajectory
 from tgrpo.view import fitted
@@ -28,7 +29,11 @@ from tgrpo.view import fitted
 Kind: TypeAlias = Literal["correction", "approved"]
 """``correction``: a human was in control. ``approved``: the policy was, and rightly so."""
 DOUBT = 3.0
-"""What the policy did so shortly before a human took over is not approved: they had to see that it went wrong [s]."""
+"""What the policy did so shortly before a human took over is not approved: they had to see that it went wrong [s].
+
+Where stages are labelled, nothing is approved that came after the last one that was completed before, either: whoever
+waits longer for a policy that stands still would otherwise teach it to.
+"""
 DEEDS = ("human", "policy")
 STRIDE = 2
 """Control steps from one decision to the next in a demonstration."""
@@ -70,7 +75,8 @@ def lessons(episode: Episode, spec: PolicySpec, stride: int = STRIDE) -> list[Le
             f"{episode.folder}: actions of {table.executed.shape[1]} numbers; the policy has {spec.action.dims}."
         )
     corrected = stretches(table.intervention)
-    approved = _approved(table.intervention, math.ceil(DOUBT * episode.info.rate), episode.result.outcome == "success")
+    doubt, success = math.ceil(DOUBT * episode.info.rate), episode.result.outcome == "success"
+    approved = _approved(table.intervention, doubt, success, _advances(episode, table))
     cuts: list[tuple[int, int, Kind]] = [(*cut, "correction") for cut in corrected]
     cuts += [(*cut, "approved") for cut in approved]
     return [one for start, end, kind in sorted(cuts) for one in _cut(episode, table, (start, end), spec, stride, kind)]
@@ -80,8 +86,9 @@ def group(episodes: Sequence[Episode], spec: PolicySpec) -> RolloutGroup:
     """Consecutive episodes from one start as a group of rollouts, for an update on what a robot has played.
 
     A rollout ends where a human first took over: what came after is not the policy's, and it counts as no success. The
-    reward of a control step is the share of stages that were labelled complete, and 1 at success. A fault of the safety
-    layer costs 1, under the name that the scalariser ``gated`` looks at.
+    reward of a control step is the share of stages that were labelled complete, and 1 at success. Whoever succeeds is
+    paid at once what the longest rollout of the group could have earned, so that no failure gains by lasting longer. A
+    fault of the safety layer costs 1, under the name that the scalariser ``gated`` looks at.
 
     Args:
         episodes: Counted ones of the same task and start, each with the chunks that were sampled.
@@ -96,6 +103,8 @@ def group(episodes: Sequence[Episode], spec: PolicySpec) -> RolloutGroup:
         if (one.suite, one.task, one.group) != (first.suite, first.task, first.group):
             raise RecordingError(f"{episode.folder} is of another group than {episodes[0].folder}.")
     trajectories = [_trajectory(episode, spec) for episode in episodes]
+    horizon = max(trajectory.steps for trajectory in trajectories)
+    trajectories = [_repaid(trajectory, horizon) for trajectory in trajectories]
     start = first.pair if first.pair is not None else 0
     return RolloutGroup(first.suite, first.task, start, first.seed, f"group {first.group}", trajectories)
 
@@ -111,10 +120,32 @@ def balanced(found: Iterable[Lesson], size: int, rng: np.random.Generator) -> li
     return [kinds[name][int(place)] for name, count in chosen for place in rng.integers(0, len(kinds[name]), count)]
 
 
-def _approved(human: NDArray[np.bool_], doubt: int, success: bool) -> list[tuple[int, int]]:
+def _approved(
+    human: NDArray[np.bool_], doubt: int, success: bool, advances: NDArray[np.int64] | None
+) -> list[tuple[int, int]]:
     """First step and end of each stretch in which the policy did right ``(T,)``."""
-    ends = [(start, end if end == len(human) else end - doubt, end == len(human)) for start, end in stretches(~human)]
-    return [(start, end) for start, end, last in ends if end > start and (success or not last)]
+    found = []
+    for start, end in stretches(~human):
+        if end == len(human):
+            until = end if success else start
+        else:
+            until = end - doubt
+            if advances is not None:
+                own = advances[(advances > start) & (advances <= end)]
+                until = min(until, int(own.max(initial=start)))
+        if until > start:
+            found.append((start, until))
+    return found
+
+
+def _advances(episode: Episode, table: Steps) -> NDArray[np.int64] | None:
+    """Control steps before each completion of a new stage; None where nobody labels stages."""
+    if not episode.info.stage_names:
+        return None
+    reached = sorted(episode.of(Stage), key=lambda stage: stage.at.steady)
+    best = np.maximum.accumulate([0, *(stage.stage for stage in reached)])
+    stamps = np.array([stage.at.steady for stage in reached], np.int64)[np.diff(best) > 0]
+    return np.searchsorted(table.stamps, stamps)
 
 
 def _cut(
@@ -185,6 +216,15 @@ def _trajectory(episode: Episode, spec: PolicySpec) -> Trajectory:
         terms={"level": level, "violation": violation},
         success=success,
     )
+
+
+def _repaid(trajectory: Trajectory, horizon: int) -> Trajectory:
+    """A success as if the task had been complete for ``horizon`` control steps, as in :mod:`tgrpo.rewards.terms`."""
+    bonus = np.zeros(trajectory.steps)
+    if trajectory.success:
+        paid = float(trajectory.terms["level"].sum())
+        bonus[-1] = terms.success(trajectory.steps, paid, bonus=1.0, repay=1.0, horizon=horizon)
+    return replace(trajectory, rewards=trajectory.rewards + bonus, terms={**trajectory.terms, "success": bonus})
 
 
 def _chunk(reply: PolicyReply) -> ActionChunk:

@@ -84,6 +84,19 @@ def test_what_nobody_stopped_is_approved_but_for_the_moment_before_a_takeover(on
     assert kinds == [*approved, ("correction", 2), ("correction", 3), *(("approved", size) for size in after)]
 
 
+@pytest.mark.parametrize(("stages", "until"), [((8, 30), 10), ((4,), 5), ((), 0)])
+def test_nothing_is_approved_after_the_last_labelled_stage_before_a_takeover(one, policy, stages, until):
+    """Takeover at step 70, so doubt begins at step 10."""
+    found = lessons(one(steps=75, human=range(70, 75), stages=stages), policy.spec, stride=1)
+    assert [lesson.kind for lesson in found] == ["approved"] * until + ["correction"] * 5
+
+
+def test_where_nobody_labels_stages_only_the_last_moments_are_in_doubt(one, policy):
+    shape = {"steps": 75, "human": range(70, 75), "stages": ()}
+    found = lessons(one(about={"stage_names": ()}, **shape), policy.spec, stride=1)
+    assert [lesson.kind for lesson in found] == ["approved"] * 10 + ["correction"] * 5
+
+
 def test_an_episode_without_steps_teaches_nothing(one, policy):
     assert lessons(one("success", steps=0), policy.spec) == []
 
@@ -122,9 +135,23 @@ def test_a_group_of_consecutive_episodes(tmp_path, policy):
     assert bad.executed.tolist() == [4, 4, 2]
     assert good.chunks[1].actions == pytest.approx(np.array([action(step) for step in range(4, 8)], np.float32))
     assert (good.chunks[0].tokens == 1).all()
-    # Two stages, complete with steps 8 and 19; at success all is paid.
-    assert good.rewards.tolist() == [0.0] * 8 + [0.5] * 11 + [1.0]
+    # Two stages, complete with steps 8 and 19; at success all 20 steps are paid, and 1 on top.
+    assert good.rewards.tolist() == [0.0] * 8 + [0.5] * 11 + [1.0 + 21.0 - 6.5]
+    assert good.terms["success"].tolist() == [0.0] * 19 + [14.5]
     assert bad.rewards.tolist() == [0.0] * 8 + [0.5] * 2
+
+
+def test_no_failure_gains_by_lasting_longer_and_no_success_by_being_slow(tmp_path, policy):
+    made = recorded(
+        tmp_path / "session",
+        ("success", {"steps": 12}, GROUP),
+        ("success", {"steps": 20}, GROUP),
+        ("failure", {"steps": 60, "stages": (1,)}, GROUP),
+    )
+    fast, slow, failed = group(made, msgspec.structs.replace(policy.spec, chunk=4)).trajectories
+    assert failed.rewards.sum() == pytest.approx(0.5 * 59)
+    assert fast.rewards.sum() == pytest.approx(61.0)
+    assert slow.rewards.sum() == pytest.approx(61.0)
 
 
 def test_a_rollout_ends_where_a_human_took_over(tmp_path, policy):
