@@ -1,6 +1,6 @@
 """How much a cluster plays: the formulas of `docs/scale.md` beside an event simulation, 1 to 64 graphics cards.
 
-    python -m benchmarks.capacity --step-ms 2.2 --render-ms 12 --batch-ms 4 --item-ms 6
+    python -m benchmarks.capacity --step-ms 2.0 --render-ms 8.1 --batch-ms 4 --item-ms 6
 
 The event simulation plays every rollout: cores that take the next rollout that waits for them, a card that takes all
 observations that wait for it, chunks and episode lengths that vary. It shares the measured inputs with the formulas,
@@ -115,10 +115,10 @@ def simulate(inputs: Inputs, seconds: float = 60.0, seed: int = 0, spread: float
 def main() -> None:
     """Prints the table of ``docs/scale.md``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--step-ms", type=float, default=2.2)
-    parser.add_argument("--render-ms", type=float, default=12.0)
-    parser.add_argument("--send-ms", type=float, default=1.0)
-    parser.add_argument("--start-ms", type=float, default=30.0)
+    parser.add_argument("--step-ms", type=float, default=2.0)
+    parser.add_argument("--render-ms", type=float, default=8.1)
+    parser.add_argument("--send-ms", type=float, default=0.31)
+    parser.add_argument("--start-ms", type=float, default=0.06)
     parser.add_argument("--batch-ms", type=float, default=4.0)
     parser.add_argument("--item-ms", type=float, default=6.0)
     parser.add_argument("--length", type=float, default=160.0)
