@@ -4,7 +4,7 @@
     python -m benchmarks.correction --seeds 0 1 2 --alone  # without nodes, to try settings quickly
     python -m benchmarks.correction --table                # only the table of the sessions that are there
 
-Each seed is a session by the command that users run, with nodes, safety layer, recorder and learner: 20 episodes from
+Each seed is a session by the command that users run, with nodes, safety layer, recorder and learner: 30 episodes from
 initial states 0 to 24, in which a scripted operator takes over through the teleoperation node. Then version 0 and the
 last version play the initial states 25 to 49 greedily. A session that is finished is not repeated.
 """
@@ -146,7 +146,7 @@ def main() -> int:
     parser.add_argument("--suite", default="libero_spatial", choices=sorted(TIME_LIMITS))
     parser.add_argument("--task", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--episodes", type=int, default=20)
+    parser.add_argument("--episodes", type=int, default=30)
     parser.add_argument("--options", nargs="*", default=[], help="launch arguments, as in port:=5760")
     parser.add_argument("--alone", action="store_true", help="without nodes, in this process")
     parser.add_argument("--table", action="store_true")

@@ -19,7 +19,7 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from tgrpo.algo import distillation
+from tgrpo.algo import curation, distillation
 from tgrpo.apprentice import Apprentice, ImitationSettings
 from tgrpo.errors import RecordingError, SettingsError
 from tgrpo.policies import shipped
@@ -28,6 +28,7 @@ from tgrpo.record import files
 from tgrpo.record.episode import load
 from tgrpo.record.session import closed_episodes, is_session
 from tgrpo.record.steps import steps
+from tgrpo.record.streams import Stage
 from tgrpo.session.lessons import STRIDE, Lesson, lessons
 from tgrpo.settings import Strict, validated
 from tgrpo.spec import PolicySpec
@@ -49,6 +50,8 @@ class DistillSettings(Strict, frozen=True):
     """The policy that learns: a checkpoint folder, or the name of one that ships with the package."""
     too_long: Annotated[float, msgspec.Meta(ge=1.0)] = distillation.TOO_LONG
     """Successes longer than this multiple of their task's median are left out: they wandered."""
+    curate: bool = False
+    """Of a task with more successes than others, takes those that recover, are short and differ, instead of any."""
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.0
     """How much the loss on the held-out decisions may grow [nat]."""
     imitation: ImitationSettings = ImitationSettings(steps=600)
@@ -63,6 +66,8 @@ class Shown:
     success: bool
     length: int
     """Control steps."""
+    stages: tuple[str, ...] = ()
+    """The stages that it went through, as they were labelled."""
 
 
 def shown(sessions: Sequence[Path]) -> Iterator[Shown]:
@@ -83,16 +88,21 @@ def shown(sessions: Sequence[Path]) -> Iterator[Shown]:
             table = steps(episode)
             if episode.result.counted and not table.intervention.any():
                 name = f"{episode.info.suite} {episode.info.task}: {episode.info.instruction}"
-                yield Shown(folder, name, episode.result.outcome == "success", len(table))
+                labels = sorted(episode.of(Stage), key=lambda label: label.at.steady)
+                stages = tuple(f"stage {label.stage}" for label in labels)
+                yield Shown(folder, name, episode.result.outcome == "success", len(table), stages)
 
 
-def chosen(found: Sequence[Shown], too_long: float, rng: np.random.Generator) -> dict[str, list[Path]]:
+def chosen(
+    found: Sequence[Shown], too_long: float, rng: np.random.Generator, *, curate: bool = False
+) -> dict[str, list[Path]]:
     """Episodes to learn from by task: successes that did not wander, as many of each task.
 
     Args:
         found: All episodes.
         too_long: Longest success to keep, as a multiple of its task's median.
         rng: Draws those that are kept.
+        curate: Whether they are chosen by the stages that they went through instead.
 
     Raises:
         SettingsError: A task has no success.
@@ -100,16 +110,26 @@ def chosen(found: Sequence[Shown], too_long: float, rng: np.random.Generator) ->
     tasks: dict[str, list[Shown]] = {}
     for one in found:
         tasks.setdefault(one.task, []).append(one)
-    kept: list[Shown] = []
+    kept: dict[str, list[Shown]] = {}
     for name, own in tasks.items():
         places = distillation.select([one.success for one in own], [one.length for one in own], too_long)
         if not places:
             raise SettingsError(f"nobody has succeeded by itself in {name!r}; leave its sessions out.")
-        kept += [own[place] for place in places]
+        kept[name] = [own[place] for place in (_best_first(own, places) if curate else places)]
     if not kept:
         raise SettingsError("no episode was played by a policy alone; record some with 'tgrpo session eval'.")
-    even = [kept[place] for place in distillation.balanced([one.task for one in kept], rng)]
+    if curate:
+        fewest = min(len(own) for own in kept.values())
+        return {name: [one.folder for one in own[:fewest]] for name, own in kept.items()}
+    every = [one for own in kept.values() for one in own]
+    even = [every[place] for place in distillation.balanced([one.task for one in every], rng)]
     return {name: [one.folder for one in even if one.task == name] for name in tasks}
+
+
+def _best_first(own: Sequence[Shown], places: Sequence[int]) -> list[int]:
+    """Some episodes of a task by what their stages show beside all others of it."""
+    paths = [curation.Path(("start", *one.stages), one.success) for one in own]
+    return [place for place in curation.choose(paths, len(paths)) if place in places]
 
 
 def decisions(folder: Path, spec: PolicySpec) -> list[Lesson]:
@@ -134,7 +154,7 @@ def distil(settings: DistillSettings, console: Console) -> bool:
         raise SettingsError(f"{settings.out} exists; choose another folder for the checkpoint.")
     policy = load_trainable(shipped(settings.policy))
     rng = np.random.default_rng(settings.imitation.seed)
-    kept = chosen(list(shown(settings.sessions)), settings.too_long, rng)
+    kept = chosen(list(shown(settings.sessions)), settings.too_long, rng, curate=settings.curate)
     taught: list[Lesson] = []
     held_out: dict[str, list[Lesson]] = {}
     for name, folders in kept.items():

@@ -1,13 +1,16 @@
 """One policy out of several specialists' sessions."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.tgrpo.record.episodes import info, write_session
 from tgrpo import policies
 from tgrpo.errors import SettingsError
-from tgrpo.session.distill import main
+from tgrpo.session.distill import Shown, chosen, main
 
 SHAPE = {"cameras": ("agentview", "robot0_eye_in_hand")}
 FAST = ["--imitation.steps", "12", "--imitation.batch", "12", "--imitation.learning-rate", "3e-3"]
@@ -64,3 +67,27 @@ def test_what_cannot_be_distilled(tmp_path, policy_folder):
         run(policy_folder, tmp_path / "out", tmp_path)
     with pytest.raises(SettingsError, match="exists"):
         run(policy_folder, empty, failed)
+
+
+def test_curated_successes_are_those_that_recover():
+    """The worked example of TopoCurate: the second of these has a recovery, so it is kept before the shorter one."""
+
+    def played(number, task, success, *stages):
+        return Shown(Path(str(number)), task, success, 10, stages)
+
+    found = [
+        played(0, "a", True, "reach", "grasp", "place"),
+        played(1, "a", True, "reach", "miss", "reach", "grasp", "place"),
+        played(2, "a", False, "reach", "miss", "drop"),
+        played(3, "a", False, "push", "drop"),
+        played(4, "b", True, "reach"),
+    ]
+    kept = chosen(found, 1.2, np.random.default_rng(0), curate=True)
+    assert kept == {"a": [Path("1")], "b": [Path("4")]}
+    # By lot it depends on the draw alone.
+    lots = {chosen(found, 1.2, np.random.default_rng(seed))["a"][0] for seed in range(20)}
+    assert lots == {Path("0"), Path("1")}
+    # What wandered is not kept, whatever it recovered from.
+    found[1] = replace(found[1], length=30)
+    found.append(played(5, "a", True, "reach", "grasp", "place"))
+    assert chosen(found, 1.2, np.random.default_rng(0), curate=True)["a"] == [Path("0")]
