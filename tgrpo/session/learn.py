@@ -30,8 +30,10 @@ from tgrpo.settings import Strict, validated
 from tgrpo.types import RolloutGroup
 
 HELD_OUT = 5
-"""Every so many episodes with lessons, or groups that differ, one is held out to judge new versions by."""
-FRANKA = LearnerSettings(scalariser="gated", learning_rate=1e-4, minibatch=64)
+"""Every so many episodes with lessons one is held out to judge new versions by."""
+GROUPS_HELD_OUT = 8
+"""The same of groups that differ: each is several episodes, which an arm plays one after another."""
+FRANKA = LearnerSettings(scalariser="gated", learning_rate=2e-4, minibatch=128, epochs=1)
 """Preset ``franka``: groups of consecutive episodes, whose lengths differ, and faults that outrank rewards."""
 _log = logging.getLogger(__name__)
 
@@ -51,6 +53,8 @@ class LearnSettings(Strict, frozen=True):
     """Time between two looks at the session while watching [s]."""
     group_size: Annotated[int, msgspec.Meta(ge=2)] = 4
     """Episodes of one group, for ``tgrpo``."""
+    window: Annotated[int, msgspec.Meta(ge=1)] = 4
+    """Groups of one update of ``tgrpo``: the newest, and those before it, whose ratios know the version that played."""
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 0.5
     """At which the policy sampled, for ``tgrpo``."""
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
@@ -155,6 +159,7 @@ class Comparer:
         self._learner = Learner(policy, FRANKA, temperature=settings.temperature, seed=settings.imitation.seed)
         self._waiting: list[Episode] = []
         self._used: list[int] = []
+        self._window: list[RolloutGroup] = []
         self._held_out: list[RolloutGroup] = []
         self._kept: list[int] = []
         self._telling = 0
@@ -170,10 +175,12 @@ class Comparer:
         taught = [one for of in groups if (one := self._teaches(of)) is not None]
         if not taught:
             return Verdict(accepted=False, before=0.0, after=0.0, decisions=0, why="no group differs in how it went")
+        # One group says little. Those before it still do: they were played by almost the same policy.
+        self._window = window = [*self._window, *taught][-self._settings.window :]
         decisions = sum(len(rollout.chunks) for one in self._held_out for rollout in one.trajectories)
         learner, held_out = self._learner, self._held_out
         tolerance = self._settings.tolerance
-        return gate(learner, lambda: learner.update(taught), lambda: learner.judge(held_out), decisions, tolerance)
+        return gate(learner, lambda: learner.update(window), lambda: learner.judge(held_out), decisions, tolerance)
 
     def _teaches(self, members: Sequence[Episode]) -> RolloutGroup | None:
         """The episodes as rollouts to learn from; None if nothing tells them apart, or they are held out."""
@@ -181,7 +188,7 @@ class Comparer:
         if len({float(rollout.rewards.sum()) for rollout in rollouts.trajectories}) == 1:
             return None
         self._telling += 1
-        if self._telling % HELD_OUT == 0:
+        if self._telling % GROUPS_HELD_OUT == 0:
             self._held_out.append(rollouts)
             self._kept += numbers
             return None

@@ -1,5 +1,6 @@
 """Learning from lessons, the gate, and the versions that come of it."""
 
+import itertools
 import json
 
 import numpy as np
@@ -13,7 +14,7 @@ from tgrpo.apprentice import Apprentice, ImitationSettings
 from tgrpo.errors import CheckpointError, RecordingError, SettingsError
 from tgrpo.policies.trainable import load_trainable
 from tgrpo.session import versions
-from tgrpo.session.learn import main
+from tgrpo.session.learn import Comparer, LearnSettings, main
 from tgrpo.session.lessons import Lesson
 
 SETTINGS = ImitationSettings(steps=40, batch=12, learning_rate=3e-3, label_sigma=0.0, shift=0)
@@ -195,7 +196,7 @@ def write_group(session, first, number):
 
 
 def test_groups_are_held_out_and_judge_versions(tmp_path, short_folder, monkeypatch, capsys):
-    monkeypatch.setattr("tgrpo.session.learn.HELD_OUT", 2)
+    monkeypatch.setattr("tgrpo.session.learn.GROUPS_HELD_OUT", 2)
     session = write_session(tmp_path / "session", [])
     write_group(session, 0, 1)
     write_group(session, 4, 2)
@@ -206,7 +207,7 @@ def test_groups_are_held_out_and_judge_versions(tmp_path, short_folder, monkeypa
 
 
 def test_a_version_that_does_worse_on_held_out_groups_is_not_kept(tmp_path, short_folder, monkeypatch, capsys):
-    monkeypatch.setattr("tgrpo.session.learn.HELD_OUT", 2)
+    monkeypatch.setattr("tgrpo.session.learn.GROUPS_HELD_OUT", 2)
     session = write_session(tmp_path / "session", [])
     write_group(session, 0, 1)
     write_group(session, 4, 2)
@@ -215,6 +216,18 @@ def test_a_version_that_does_worse_on_held_out_groups_is_not_kept(tmp_path, shor
     run(session, short_folder, "--method", "tgrpo")
     assert versions.known(session) == [0]
     assert "refused: loss 0.100 -> 0.300" in capsys.readouterr().out
+
+
+def test_an_update_learns_from_the_newest_groups_and_those_before(tmp_path, short_folder, monkeypatch):
+    session = write_session(tmp_path / "session", [])
+    learned = []
+    monkeypatch.setattr("tgrpo.learner.Learner.update", lambda learner, groups: learned.append([*groups]))
+    student = Comparer(load_trainable(short_folder), LearnSettings(session, method="tgrpo", window=2))
+    for number in range(4):
+        write_group(session, 4 * number, number)
+        student.study(session)
+    assert [len(groups) for groups in learned] == [1, 2, 2, 2]
+    assert all(after[0] is before[-1] for before, after in itertools.pairwise(learned))
 
 
 def test_groups_of_another_policy_are_refused(tmp_path, policy_folder):
