@@ -141,7 +141,10 @@ class EpisodeDriver:
         if status.level in ("DECELERATE", "FAULT"):
             return flow.stopped(status.reason, status.detail)
         if time.monotonic() - tape.moved > STALL:
-            return flow.broke(f"nothing has moved for {STALL:g} s: {status.level} {status.reason}".strip())
+            level = f"{status.level} {status.reason}".strip()
+            leases = ", ".join(sorted(status.leases)) or "nobody"
+            who = f"{status.source or 'nobody'} moves the arm, leases of {leases}, refused {status.refused or 'nothing'}"
+            return flow.broke(f"nothing has moved for {STALL:g} s: {level}; {who}")
         return flow.tick(self._now(job))
 
     def _now(self, job: Job) -> float:
