@@ -143,7 +143,7 @@ class EpisodeDriver:
         if time.monotonic() - tape.moved > STALL:
             level = f"{status.level} {status.reason}".strip()
             leases = ", ".join(sorted(status.leases)) or "nobody"
-            who = f"{status.source or 'nobody'} moves the arm, leases of {leases}, refused {status.refused or 'nothing'}"
+            who = f"{status.source or 'nobody'} moves the arm, {leases} may, refused {status.refused or 'nothing'}"
             return flow.broke(f"nothing has moved for {STALL:g} s: {level}; {who}")
         return flow.tick(self._now(job))
 

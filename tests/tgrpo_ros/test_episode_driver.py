@@ -145,7 +145,7 @@ def test_a_rollout_in_which_nothing_moves_ends(play, monkeypatch):
     monkeypatch.setattr(Tape, "moved", 0.0)
     done = play(status("HOLD", reason="starved"))
     assert done.flow.outcome == "infrastructure"
-    said = "nothing has moved for 30 s: HOLD starved; nobody moves the arm, leases of nobody, refused nothing"
+    said = "nothing has moved for 30 s: HOLD starved; nobody moves the arm, nobody may, refused nothing"
     assert said in done.flow.reason
     assert episode_driver.STALL == 30.0
 
