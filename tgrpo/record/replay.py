@@ -82,7 +82,7 @@ def film(episode: Episode, camera: str) -> Iterator[Image]:
             words.append(stage_name(stage, episode.info.stage_names))
         last = index == len(table) - 1 and episode.result.counted
         success = episode.result.outcome == "success" if last else None
-        yield video.annotate(shown[index], "  ·  ".join(words), success=success)
+        yield video.annotate(video.enlarged(shown[index]), "  ·  ".join(words), success=success)
 
 
 def print_episode(episode: Episode, console: Console, speed: float = 0.0) -> None:

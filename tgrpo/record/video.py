@@ -79,6 +79,12 @@ def save_rollout(folder: Path, frames: Iterable[Image], info: VideoInfo, *, fps:
     return video
 
 
+def enlarged(image: Image, width: int = 256) -> Image:
+    """A small picture ``(H, W, 3)`` as many times larger as it takes to be so wide [px], so that a line fits above."""
+    times = -(-width // image.shape[1])
+    return np.repeat(np.repeat(image, times, axis=0), times, axis=1)
+
+
 def annotate(image: Image, text: str, *, success: bool | None = None) -> Image:
     """Writes one line above a picture.
 

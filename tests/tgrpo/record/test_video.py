@@ -94,3 +94,11 @@ def test_rollout_lies_beside_its_description(tmp_path, frames):
     assert path == tmp_path / "videos" / "training_iteration0012_task2_init07.mp4"
     assert msgspec.json.decode(path.with_suffix(".json").read_bytes(), type=VideoInfo) == info
     assert video.data_uri(path).startswith("data:video/mp4;base64,AAAA")
+
+
+def test_a_small_picture_is_enlarged_without_changing_it():
+    picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+    large = video.enlarged(picture, 8)
+    assert large.shape == (6, 9, 3)
+    assert (large[1::3, 1::3] == picture).all()
+    assert (video.enlarged(picture, 3) == picture).all()
