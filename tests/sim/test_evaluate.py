@@ -83,7 +83,7 @@ def test_the_json_has_what_was_agreed(result):
     assert {"policy", "suite", "mode", "seed", "temperature", "provenance", "macro"} <= data.keys()
     assert data["n"] == len(data["episodes"]) == 4
     assert data["episodes"][0] | {"seconds": 0} == {
-        "task": 0, "init_state": 1, "success": True, "steps": 106, "seconds": 0
+        "task": 0, "init_state": 1, "success": True, "steps": 106, "planned": 0, "seconds": 0
     }  # fmt: skip
     [task] = data["tasks"]
     assert task["name"] == task_names("libero_object")[0]
