@@ -104,6 +104,7 @@ def group() -> Iterator[None]:
     yield
     if not sharding.rank():
         _order(None)
+    distributed.barrier()  # nobody closes connections that another one still reads from
     distributed.destroy_process_group()
 
 

@@ -7,14 +7,13 @@ ones (:mod:`tgrpo.session.versions`), so that going back is choosing another num
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Protocol
 
 import msgspec
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from tgrpo.algo import imitation
@@ -41,8 +40,6 @@ class ImitationSettings(Strict, frozen=True):
     """Width of the soft labels [bins]."""
     shift: Annotated[int, msgspec.Meta(ge=0)] = 2
     """Largest random shift of the pictures of a policy that takes them as they are [px]; 0 for none."""
-    proprio_noise: NotNegative = 0.1
-    """Noise on position and fingers, as a share of their standard deviation."""
     lora_rank: Count = 32
     """Rank of the adapters."""
     lora_alpha: Count = 16
@@ -135,10 +132,9 @@ class Apprentice:
         """
         if not lessons:
             raise SettingsError("there are no decisions to learn from: no human has taken over, and nothing succeeded.")
-        losses, spread = [], _spread(lessons)
+        losses = []
         for _ in range(self._settings.steps):
-            chosen = balanced(lessons, self._settings.batch, self._rng)
-            loss = self._loss([self._jittered(lesson, spread) for lesson in chosen], shake=True)
+            loss = self._loss(balanced(lessons, self._settings.batch, self._rng), shake=True)
             self._optimiser.zero_grad(set_to_none=True)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(self._adapters.parameters(), 1.0)
@@ -181,13 +177,6 @@ class Apprentice:
         """Writes the policy into an existing folder: one that ``tgrpo.policies.load`` and the server read."""
         self.policy.save_trained(folder, self._adapters)
 
-    def _jittered(self, lesson: Lesson, spread: NDArray[np.float32]) -> Lesson:
-        seen = lesson.observation
-        if seen.proprio is None or not self._settings.proprio_noise:
-            return lesson
-        body = imitation.jittered(seen.proprio, spread, self._settings.proprio_noise, self._rng)
-        return replace(lesson, observation=replace(seen, proprio=body))
-
     def _loss(self, lessons: Sequence[Lesson], *, shake: bool = False) -> Tensor:
         inputs = self.policy.collate([lesson.observation for lesson in lessons])
         if shake and self._settings.shift and inputs[0].dtype == torch.uint8:
@@ -198,9 +187,3 @@ class Apprentice:
             return imitation.loss(self.policy.logits(inputs, targets), targets, self._labels, mask)
         with self._adapters.merged() as weights:
             return imitation.loss(self.policy.logits(inputs, targets, weights=weights), targets, self._labels, mask)
-
-
-def _spread(lessons: Sequence[Lesson]) -> NDArray[np.float32]:
-    """Standard deviation of the proprioception of all lessons ``(8,)``; 0 where there is none."""
-    found = [lesson.observation.proprio for lesson in lessons if lesson.observation.proprio is not None]
-    return np.std(found, axis=0).astype(np.float32) if found else np.zeros(8, np.float32)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -56,19 +55,3 @@ def shifted(pictures: Tensor, pixels: int, rng: np.random.Generator) -> Tensor:
     offsets = rng.integers(0, 2 * pixels + 1, (batch * cameras, 2))
     moved = [p[i : i + height, j : j + width] for p, (i, j) in zip(padded, offsets.tolist(), strict=True)]
     return torch.stack(moved).view_as(pictures)
-
-
-def jittered(
-    proprio: NDArray[np.float32], spread: NDArray[np.float32], share: float, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """Proprioception with noise on position and fingers, so that it cannot stand for what the pictures show.
-
-    Args:
-        proprio: Position [m], axis-angle [rad], which stays as it jumps at 180 degrees, and fingers [m] ``(8,)``.
-        spread: Standard deviation of each over all examples ``(8,)``.
-        share: Of the spread that is the standard deviation of the noise.
-        rng: Draws the noise.
-    """
-    noise = share * spread * rng.standard_normal(len(proprio)).astype(np.float32)
-    noise[3:6] = 0.0
-    return (proprio + noise).astype(np.float32)
