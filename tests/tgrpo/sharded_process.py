@@ -108,6 +108,7 @@ def main(folder, rollouts, out):
     save_file(weights | chunks, out / f"{sharding.rank()}.safetensors")
     told = {"first": figures, "second": again, "share": here / whole, "refused": refused}
     (out / f"{sharding.rank()}.json").write_text(json.dumps(told))
+    distributed.barrier()
     distributed.destroy_process_group()
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.aborted import second_try
 from tgrpo.policies import sharding
 
 SCRIPT = Path(__file__).parent / "sharded_process.py"
@@ -43,6 +44,7 @@ def record(folder, file):
     np.savez(file, **{name: np.swapaxes(np.array(values), 0, 1) for name, values in parts.items()})
 
 
+@second_try
 def test_two_processes_learn_what_one_does(folder, tmp_path):
     rollouts = tmp_path / "rollouts.npz"
     record(folder, rollouts)
