@@ -1,8 +1,8 @@
 """A second try for tests that start torchrun, if one of its processes was aborted by torch itself.
 
-On a quick machine with two tests side by side, 2 of about 60 launches ended with this message of the C++ runtime, SIGABRT
-and no word of Python's, once in a process of `tgrpo train` and once in a plain script; 20 launches in a row under load
-did not. A failure with any other message fails at once, and so does the second abort.
+On a quick machine with two tests side by side, 2 of about 60 launches ended with this message of the C++ runtime,
+SIGABRT and no word of Python's, once in a process of `tgrpo train` and once in a plain script; 20 launches in a row
+under load did not. A failure with any other message fails at once, and so does the second abort.
 """
 
 from __future__ import annotations
