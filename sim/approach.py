@@ -42,6 +42,7 @@ class Approach:
         self._env, self._policy, self._tally = env, policy, tally
         self._places = {goal[1]: goal[2] for goal in env.goal if goal[0] in ("on", "in")}
         self._temperature = 0.0
+        self._scene = Scene(env.model, env.data)
         self._mode = Hysteresis()
         self._leg: tuple[str, bool] | None = None
         self._way: Iterator[Command] | None = None
@@ -50,6 +51,7 @@ class Approach:
         """An episode has begun."""
         self._temperature = part.unit.temperature
         self._policy.reset([part.unit.seeds[row]])
+        self._scene = Scene(self._env.model, self._env.data)  # a reset may have built another model
         self._mode, self._leg, self._way = Hysteresis(), None, None
 
     def decide(self, machine: StageMachine, left: int) -> Decision:
@@ -67,7 +69,7 @@ class Approach:
             return None
         if leg != self._leg:  # another object, or it was taken or lost
             self._leg, self._mode, self._way = leg, Hysteresis(), None
-        scene = Scene(self._env.model, self._env.data)
+        scene = self._scene
         name, held = leg
         target, height = _place(scene, name, self._places[name]) if held else _grasp(scene, name)
         if self._mode.update(float(np.linalg.norm(target - scene.eef_position()))):
