@@ -46,7 +46,7 @@ TIME_LIMITS = {"libero_spatial": 11.0, "libero_object": 14.0, "libero_goal": 15.
 """Of the standard protocol [s]."""
 
 
-def play(suite: str, task: int, seed: int, episodes: int, options: list[str] | None) -> None:
+def play(suite: str, task: int, seed: int, episodes: int, options: list[str] | None, demos: list[str]) -> None:
     """Plays the session, unless it is done; without nodes if there are no options for them."""
     folder = SESSIONS[options is None] / f"{suite}_{task}_{seed}"
     if (folder / "result.json").exists():
@@ -77,11 +77,12 @@ def play(suite: str, task: int, seed: int, episodes: int, options: list[str] | N
     if options is None:
         from benchmarks.correction_alone import play as play_alone
 
-        settings = LearnSettings(session, imitation=replace(LEARNER, seed=seed))
+        settings = LearnSettings(session, demos=tuple(demos), imitation=replace(LEARNER, seed=seed))
         play_alone(folder / "plan.yaml", session, settings, PATIENCE, STAGES)
     else:
         learning = {"seed": seed, "learning-rate": LEARNER.learning_rate, "steps": LEARNER.steps}
         learn = " ".join(f"--imitation.{name}={value}" for name, value in learning.items())
+        learn += "".join(f" --demos {Path(name).resolve()}" for name in demos)
         what = ("page:=0", f"learn_args:={learn}", f"patience_steps:={PATIENCE}", f"stages:={STAGES}", *options)
         command = [find_command(), "session", "correct", str(folder / "plan.yaml"), *what]
         # One number of threads for everything: nodes, scene and learner share the cores.
@@ -147,12 +148,13 @@ def main() -> int:
     parser.add_argument("--task", type=int, default=6)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--episodes", type=int, default=30)
+    parser.add_argument("--demos", nargs="*", default=[], help="demonstrations that are taught beside the corrections")
     parser.add_argument("--options", nargs="*", default=[], help="launch arguments, as in port:=5760")
     parser.add_argument("--alone", action="store_true", help="without nodes, in this process")
     parser.add_argument("--table", action="store_true")
     chosen = parser.parse_args()
     for seed in () if chosen.table else chosen.seeds:
-        play(chosen.suite, chosen.task, seed, chosen.episodes, None if chosen.alone else chosen.options)
+        play(chosen.suite, chosen.task, seed, chosen.episodes, None if chosen.alone else chosen.options, chosen.demos)
     table(SESSIONS[chosen.alone])
     return 0
 

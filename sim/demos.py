@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.demo_file import DemoWriter, Encoding, key
 from sim.evaluate import select_tasks
 from sim.expert.batch import Recipe, Unit, make_all
 from sim.expert.noise import NoiseSettings
@@ -21,7 +20,9 @@ from sim.libero import Mode, task_names
 from sim.settings import Index, state_range, worker_count
 from tgrpo.errors import SettingsError
 from tgrpo.record import files
+from tgrpo.record.demo_file import DemoWriter, key
 from tgrpo.record.provenance import collect as provenance
+from tgrpo.record.streams import Encoding
 from tgrpo.settings import Strict, validated
 
 INDEX_SCHEMA = "tgrpo/demo-index/1"

@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import Tensor
 
-from sim import demo_file
-from sim.demo_file import Demonstration
 from tgrpo.algo import imitation
 from tgrpo.errors import SettingsError
 from tgrpo.policies import bins
 from tgrpo.policies.tiny import TinyPolicy
 from tgrpo.policies.tiny_model import TINY_SPEC, TinyConfig, TinyModel, body_features
-from tgrpo.record import files, provenance
+from tgrpo.record import demo_file, files, provenance
+from tgrpo.record.demo_file import Demonstration
 from tgrpo.settings import Strict, to_builtins, validated
 from tgrpo.types import Observation
 
@@ -159,7 +158,7 @@ def main(argv: list[str]) -> int:
     console = Console()
     if settings.out.exists():
         raise SettingsError(f"{settings.out} exists; choose another folder for the checkpoint.")
-    paths = demo_paths(settings.demos)
+    paths = demo_file.paths(settings.demos)
     data = examples((demo for path in paths for demo in demo_file.read(path)), TINY_SPEC.chunk, settings.demos_per_task)
     policy = new_policy(data, _cameras(paths[0]), settings.seed)
     console.print(
@@ -196,24 +195,6 @@ def new_policy(data: Examples, cameras: Sequence[str], seed: int) -> TinyPolicy:
     )
     torch.manual_seed(seed)
     return TinyPolicy(TinyModel(config))
-
-
-def demo_paths(patterns: Sequence[str]) -> list[Path]:
-    """Demonstration files that names, folders or patterns stand for, sorted.
-
-    Raises:
-        SettingsError: A pattern matches nothing.
-    """
-    found: list[Path] = []
-    for pattern in patterns:
-        folder, name = (
-            (Path(pattern), "*.hdf5") if Path(pattern).is_dir() else (Path(pattern).parent, Path(pattern).name)
-        )
-        inside = sorted(folder.glob(name))
-        if not inside:
-            raise SettingsError(f"{pattern}: no demonstration files (*.hdf5) there; make some with 'tgrpo demos'.")
-        found += inside
-    return found
 
 
 def _cameras(path: Path) -> list[str]:

@@ -10,11 +10,11 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import NamedTuple
 
-from sim.demo_file import Demonstration
 from sim.expert.collect import collect
 from sim.expert.noise import NoiseSettings
 from sim.libero import LiberoEnv, Mode, make
 from tgrpo.errors import WorkerError
+from tgrpo.record.demo_file import Demonstration
 
 _AHEAD = 4
 """Units per worker that are queued; more would only hold finished pictures in memory."""

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.demo_file import Demonstration
 from sim.expert.noise import NoiseSettings
 from sim.expert.search import Attempt, search
 from sim.libero import LiberoEnv
 from tgrpo.errors import SimulationError
+from tgrpo.record.demo_file import Demonstration
 
 
 def collect(

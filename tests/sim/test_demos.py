@@ -6,9 +6,9 @@ import pytest
 
 pytest.importorskip("libero")
 
-from sim.demo_file import load
 from sim.demos import main
 from tgrpo.errors import SettingsError, UnknownNameError
+from tgrpo.record.demo_file import load
 
 SMALL = ["--tasks", "2", "--size", "32", "--every", "50", "--workers", "1"]
 

@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from sim import sft
-from sim.demo_file import Demonstration
 from tgrpo import cli
 from tgrpo.errors import SettingsError
 from tgrpo.policies import bins, load
+from tgrpo.record.demo_file import Demonstration
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 

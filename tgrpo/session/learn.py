@@ -21,12 +21,14 @@ from tgrpo.errors import RecordingError, SettingsError
 from tgrpo.learner import Learner, LearnerSettings
 from tgrpo.policies import shipped
 from tgrpo.policies.trainable import Trainable, load_trainable
+from tgrpo.record import demo_file
 from tgrpo.record import episode as episodes
 from tgrpo.record.episode import Episode
 from tgrpo.record.session import closed_episodes, is_session
 from tgrpo.session import versions
-from tgrpo.session.lessons import Lesson, group, lessons
+from tgrpo.session.lessons import Lesson, demonstrated, group, lessons
 from tgrpo.settings import Strict, validated
+from tgrpo.spec import PolicySpec
 from tgrpo.types import RolloutGroup
 
 HELD_OUT = 5
@@ -53,6 +55,8 @@ class LearnSettings(Strict, frozen=True):
     """Time between two looks at the session while watching [s]."""
     group_size: Annotated[int, msgspec.Meta(ge=2)] = 4
     """Episodes of one group, for ``tgrpo``."""
+    demos: tuple[str, ...] = ()
+    """Demonstrations that are taught beside what a session shows: files, folders or patterns; for ``imitation``."""
     window: Annotated[int, msgspec.Meta(ge=1)] = 4
     """Groups of one update of ``tgrpo``: the newest, and those before it, whose ratios know the version that played."""
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 0.5
@@ -102,6 +106,18 @@ def complete_groups(found: Iterable[Episode], size: int) -> list[list[Episode]]:
     return [of[:size] for of in members.values() if len(of) >= size]
 
 
+def earlier(patterns: Sequence[str], spec: PolicySpec) -> list[Lesson]:
+    """What successful demonstrations from before the session show.
+
+    Raises:
+        SettingsError: A pattern matches nothing, or actions have another length than the policy's.
+        UnknownNameError: A demonstration lacks one of the policy's cameras.
+    """
+    cameras = tuple(spec.observation.cameras)
+    found = (demo for path in demo_file.paths(patterns) for demo in demo_file.read(path, cameras) if demo.success)
+    return [lesson for demo in found for lesson in demonstrated(demo, spec)]
+
+
 class Imitator:
     """Learns from corrections and successes as they come in.
 
@@ -113,7 +129,8 @@ class Imitator:
         """Starts from a policy, which is changed in place."""
         self.reader, self._tolerance = Reader(), settings.tolerance
         self._apprentice = Apprentice(policy, settings.imitation)
-        self._taught: list[Lesson] = []
+        self._taught = earlier(settings.demos, policy.spec)
+        self._demonstrated = len(self._taught)
         self._held_out: list[Lesson] = []
         self._instructive = 0
 
@@ -140,9 +157,10 @@ class Imitator:
         """What was learned from."""
         return {
             "method": "imitation",
-            "episodes": sorted({lesson.episode for lesson in self._taught}),
+            "episodes": sorted({lesson.episode for lesson in self._taught[self._demonstrated :]}),
             "held_out": sorted({lesson.episode for lesson in self._held_out}),
             "decisions": len(self._taught),
+            "demonstrated": self._demonstrated,
         }
 
 
@@ -219,6 +237,8 @@ def run(settings: LearnSettings, console: Console) -> int:
         number = versions.roll_back(session) if settings.rollback else versions.choose(session, settings.use)
         console.print(f"version {number} is current; it is loaded before the next episode")
         return 0
+    if settings.demos and settings.method != "imitation":
+        raise SettingsError(f"demos teach imitation, not {settings.method}; leave --demos away, or the method.")
     origin = load_trainable(shipped(settings.policy))
     versions.start(session, origin.save)
     policy = load_trainable(versions.folder_of(session, versions.current(session).version))

@@ -2,8 +2,9 @@
 
 A human's stretch of control is a demonstration that begins where the policy went wrong (human-gated DAgger, arXiv
 1810.02890). Whoever watches and does not take over approves of what the policy does, and that is taught as well, at
-equal weight (arXiv 2012.06733): a policy that hears only corrections forgets what it could do. What follows a stretch
-was decided by somebody else, so a chunk's actions behind its end carry no weight.
+equal weight (arXiv 2012.06733): a policy that hears only corrections forgets what it could do. Against forgetting stand
+demonstrations from before the session, too, where there are any. What follows a stretch was decided by somebody else,
+so a chunk's actions behind its end carry no weight.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from tgrpo.errors import RecordingError
+from tgrpo.errors import RecordingError, SettingsError
 from tgrpo.policies import bins
+from tgrpo.record.demo_file import Demonstration
 from tgrpo.record.episode import Episode
 from tgrpo.record.steps import Pictures, Steps, proprio, states_at, steps, stretches
 from tgrpo.record.streams import Action, Event, PolicyReply, Stage
@@ -26,8 +28,8 @@ from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, FloatArray, Observation, RolloutGroup, Trajectory
 from tgrpo.view import fitted
 
-Kind: TypeAlias = Literal["correction", "approved"]
-"""``correction``: a human was in control. ``approved``: the policy was, and rightly so."""
+Kind: TypeAlias = Literal["correction", "approved", "demonstration"]
+"""``correction``: a human was in control. ``approved``: the policy was, and rightly so. ``demonstration``: earlier."""
 DOUBT = 3.0
 """What the policy did so shortly before a human took over is not approved: they had to see that it went wrong [s].
 
@@ -49,7 +51,7 @@ class Lesson:
     mask: NDArray[np.bool_]
     """``(K,)`` True where the same one was still in control."""
     episode: int
-    """Number of its episode."""
+    """Number of its episode; -1 for a demonstration, which belongs to none."""
     kind: Kind
 
 
@@ -82,6 +84,39 @@ def lessons(episode: Episode, spec: PolicySpec, stride: int = STRIDE) -> list[Le
     return [one for start, end, kind in sorted(cuts) for one in _cut(episode, table, (start, end), spec, stride, kind)]
 
 
+def demonstrated(demo: Demonstration, spec: PolicySpec) -> list[Lesson]:
+    """What a demonstration from before the session shows, so that what it taught is not forgotten.
+
+    Args:
+        demo: With the policy's cameras.
+        spec: Of the policy that is to learn.
+
+    Raises:
+        SettingsError: It has actions of another length than the policy's.
+    """
+    if demo.actions.shape[1] != spec.action.dims:
+        raise SettingsError(
+            f"demonstrations of {demo.task_name}: actions of {demo.actions.shape[1]} numbers; the policy has "
+            f"{spec.action.dims}."
+        )
+    targets, masks = _decisions(demo.actions, demo.frames, spec)
+    size, proprio = spec.observation.size, spec.observation.proprio
+    return [
+        Lesson(
+            Observation(
+                {name: fitted(demo.images[name][place], size) for name in spec.observation.cameras},
+                demo.instruction,
+                demo.proprio[frame] if proprio else None,
+            ),
+            targets[place],
+            masks[place],
+            episode=-1,
+            kind="demonstration",
+        )
+        for place, frame in enumerate(demo.frames.tolist())
+    ]
+
+
 def group(episodes: Sequence[Episode], spec: PolicySpec) -> RolloutGroup:
     """Consecutive episodes from one start as a group of rollouts, for an update on what a robot has played.
 
@@ -110,7 +145,7 @@ def group(episodes: Sequence[Episode], spec: PolicySpec) -> RolloutGroup:
 
 
 def balanced(found: Iterable[Lesson], size: int, rng: np.random.Generator) -> list[Lesson]:
-    """A batch, half of corrections and half of approved decisions where both are there, drawn with replacement."""
+    """A batch with equal shares of whatever kinds are there, drawn with replacement."""
     kinds: dict[Kind, list[Lesson]] = {}
     for lesson in found:
         kinds.setdefault(lesson.kind, []).append(lesson)
@@ -154,19 +189,25 @@ def _cut(
     start, end = cut
     chosen = np.arange(start, end, stride)
     seen = _observations(episode, table, chosen, spec)
-    rest = np.repeat(table.executed[end - 1 : end], spec.chunk, axis=0)
-    rest[:, :-1] = 0.0
-    padded = np.clip(np.concatenate([table.executed[:end], rest]), -1.0, 1.0)
+    targets, masks = _decisions(table.executed[:end], chosen, spec)
     return [
-        Lesson(
-            observation=observation,
-            targets=bins.encode(padded[step : step + spec.chunk], spec.bins),
-            mask=np.arange(step, step + spec.chunk) < end,
-            episode=episode.number,
-            kind=kind,
-        )
-        for step, observation in zip(chosen.tolist(), seen, strict=True)
+        Lesson(observation, targets[place], masks[place], episode=episode.number, kind=kind)
+        for place, observation in enumerate(seen)
     ]
+
+
+def _decisions(
+    actions: NDArray[np.floating], chosen: NDArray[np.integer], spec: PolicySpec
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Bins of the chunks that begin at some of the steps ``(B, K, A)``, and where they are not past the end ``(B, K)``.
+
+    Behind the end the arm rests and the gripper stays as it is.
+    """
+    rest = np.repeat(actions[-1:], spec.chunk, axis=0)
+    rest[:, :-1] = 0.0
+    padded = np.concatenate([actions, rest])
+    places = np.asarray(chosen)[:, None] + np.arange(spec.chunk)
+    return bins.encode(padded[places], spec.bins), places < len(actions)
 
 
 def _observations(episode: Episode, table: Steps, chosen: NDArray[np.int64], spec: PolicySpec) -> list[Observation]:

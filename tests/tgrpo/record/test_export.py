@@ -11,7 +11,7 @@ import pytest
 
 from tests.tgrpo.record.episodes import action, info, picture, write_session
 from tgrpo.errors import RecordingError, SettingsError
-from tgrpo.record import export, replay
+from tgrpo.record import demo_file, export, replay
 from tgrpo.record.episode import load
 from tgrpo.record.session import closed_episodes
 
@@ -36,7 +36,6 @@ def run(session, out, *options, kind="hdf5"):
 
 
 def test_libero_file_reads_as_it_was_recorded(session, tmp_path):
-    demo_file = pytest.importorskip("sim.demo_file")
     assert run(session, tmp_path / "libero_spatial") == 0
     names = sorted(path.name for path in (tmp_path / "libero_spatial").iterdir())
     assert names == ["open_the_drawer_demo.hdf5", "put_the_bowl_on_the_plate_demo.hdf5"]
@@ -64,7 +63,6 @@ def test_libero_file_says_what_libero_does_not_know(session, tmp_path):
 
 
 def test_only_the_corrections(session, tmp_path):
-    demo_file = pytest.importorskip("sim.demo_file")
     run(session, tmp_path, "--part", "human")
     first, second = demo_file.load(tmp_path / "put_the_bowl_on_the_plate_demo.hdf5")
     assert [len(first.actions), len(second.actions)] == [4, 1]

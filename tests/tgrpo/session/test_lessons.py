@@ -9,12 +9,13 @@ import pytest
 
 from tests.tgrpo.record.episodes import action, info, write_session
 from tgrpo.algo import estimate
-from tgrpo.errors import RecordingError
+from tgrpo.errors import RecordingError, SettingsError
 from tgrpo.learner import LearnerSettings
 from tgrpo.policies import bins
 from tgrpo.record import episode as episodes
+from tgrpo.record.demo_file import Demonstration
 from tgrpo.record.session import closed_episodes
-from tgrpo.session.lessons import Lesson, balanced, group, lessons
+from tgrpo.session.lessons import Lesson, balanced, demonstrated, group, lessons
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")
 
@@ -106,7 +107,45 @@ def test_a_camera_that_was_not_recorded_is_named(one, policy):
         lessons(one("success", cameras=("agentview",)), policy.spec)
 
 
-def test_batches_are_half_corrections():
+def demo(actions=None, cameras=CAMERAS, frames=(0, 2, 4)):
+    """Five steps, of which every other one has a picture; the frame of step ``t`` is of grey ``40 + t``."""
+    actions = np.linspace(-0.9, 0.9, 35).reshape(5, 7) if actions is None else actions
+    pictures = np.stack([np.full((32, 32, 3), 40 + frame, np.uint8) for frame in frames])
+    return Demonstration(
+        suite="libero_spatial",
+        task=0,
+        task_name="put_it",
+        instruction="put it",
+        actions=actions.astype(np.float32),
+        executed=actions.astype(np.float32) + 0.1,
+        proprio=np.arange(40, dtype=np.float32).reshape(5, 8),
+        frames=np.array(frames, np.int32),
+        images=dict.fromkeys((*cameras, "frontview"), pictures),
+    )
+
+
+def test_a_demonstration_teaches_what_was_intended_in_each_frame(policy):
+    found = demonstrated(demo(), policy.spec)
+    assert [(one.kind, one.episode, int(one.mask.sum())) for one in found] == [
+        ("demonstration", -1, 5),
+        ("demonstration", -1, 3),
+        ("demonstration", -1, 1),
+    ]
+    assert (found[1].targets[:3] == bins.encode(demo().actions[2:])).all()  # not what the noise made of it
+    seen = found[1].observation
+    assert set(seen.images) == set(CAMERAS)
+    assert seen.images["agentview"].shape == (16, 16, 3)
+    assert (seen.images["agentview"] == 42).all()
+    assert seen.instruction == "put it"
+    assert seen.proprio.tolist() == list(range(16, 24))
+
+
+def test_a_demonstration_of_another_arm_is_refused(policy):
+    with pytest.raises(SettingsError, match="actions of 6 numbers; the policy has 7"):
+        demonstrated(demo(actions=np.zeros((5, 6))), policy.spec)
+
+
+def test_batches_have_equal_shares_of_each_kind():
     def lesson(kind, number):
         return Lesson(None, None, None, number, kind)
 
@@ -115,6 +154,9 @@ def test_batches_are_half_corrections():
     assert Counter(one.kind for one in batch) == {"approved": 20, "correction": 20}
     assert {one.episode for one in batch if one.kind == "correction"} == {0, 1, 2}
     assert Counter(one.kind for one in balanced(many[:90], 20, np.random.default_rng(0))) == {"approved": 20}
+    earlier = [lesson("demonstration", -1)]
+    shares = Counter(one.kind for one in balanced([*many, *earlier], 12, np.random.default_rng(0)))
+    assert shares == {"approved": 4, "correction": 4, "demonstration": 4}
     assert balanced([], 20, np.random.default_rng(0)) == []
 
 

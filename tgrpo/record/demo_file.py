@@ -12,22 +12,20 @@ One file holds the demonstrations of one task. Layout::
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import cv2
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError
-from tgrpo.types import Image
+from tgrpo.record import pictures
+from tgrpo.record.streams import Encoding
 
-Encoding = Literal["png", "jpeg"]
 SCHEMA = "tgrpo/demos/1"
-JPEG_QUALITY = 95
 LIBERO_CAMERAS = {"agentview": "agentview_rgb", "robot0_eye_in_hand": "eye_in_hand_rgb"}
 """Camera name to its dataset in LIBERO's files."""
 
@@ -70,25 +68,6 @@ class Demonstration:
 def key(init_state: int, seed: int) -> str:
     """Name of a demonstration inside its file."""
     return f"{init_state:02d}_{seed}"
-
-
-def encode(image: Image, encoding: Encoding) -> NDArray[np.uint8]:
-    """Compresses one RGB picture ``(H, W, 3)`` to bytes ``(n,)``; ``png`` loses nothing."""
-    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if encoding == "jpeg" else [cv2.IMWRITE_PNG_COMPRESSION, 3]
-    _, data = cv2.imencode(f".{encoding}", image[..., ::-1], options)
-    return np.asarray(data, np.uint8).reshape(-1)
-
-
-def decode(data: NDArray[np.uint8]) -> Image:
-    """Undoes :func:`encode`.
-
-    Raises:
-        CheckpointError: The bytes are not a picture.
-    """
-    image = cv2.imdecode(np.asarray(data, np.uint8), cv2.IMREAD_COLOR)
-    if image is None:
-        raise CheckpointError("a picture of the demonstration is damaged; make the file again with `tgrpo demos`.")
-    return np.ascontiguousarray(image[..., ::-1], dtype=np.uint8)
 
 
 class DemoWriter:
@@ -168,10 +147,10 @@ class DemoWriter:
         group = self._file["demos"].create_group(name)
         for field_name in ("actions", "executed", "proprio", "frames"):
             group.create_dataset(field_name, data=getattr(demo, field_name), compression="gzip", shuffle=True)
-        for camera, pictures in demo.images.items():
-            data = group.create_dataset(f"images/{camera}", (len(pictures),), h5py.vlen_dtype(np.uint8))
-            for index, picture in enumerate(pictures):
-                data[index] = encode(picture, self._encoding)
+        for camera, view in demo.images.items():
+            data = group.create_dataset(f"images/{camera}", (len(view),), h5py.vlen_dtype(np.uint8))
+            for index, picture in enumerate(view):
+                data[index] = np.frombuffer(pictures.encode(picture, self._encoding), np.uint8)
         group.attrs["candidate"] = np.array(demo.candidate, np.int64)
         group.attrs["init_state"] = -1 if demo.init_state is None else demo.init_state
         for attribute in ("seed", "fixtures", "sigma", "success"):
@@ -226,6 +205,24 @@ def read(path: Path | str, cameras: tuple[str, ...] | None = None) -> Iterator[D
             raise CheckpointError(f"{path}: neither a file of `tgrpo demos` ({SCHEMA}) nor one of LIBERO's.")
 
 
+def paths(patterns: Sequence[str]) -> list[Path]:
+    """Demonstration files that names, folders or patterns stand for, sorted.
+
+    Raises:
+        SettingsError: A pattern matches nothing.
+    """
+    found: list[Path] = []
+    for pattern in patterns:
+        folder, name = (
+            (Path(pattern), "*.hdf5") if Path(pattern).is_dir() else (Path(pattern).parent, Path(pattern).name)
+        )
+        inside = sorted(folder.glob(name))
+        if not inside:
+            raise SettingsError(f"{pattern}: no demonstration files (*.hdf5) there; make some with 'tgrpo demos'.")
+        found += inside
+    return found
+
+
 def load(path: Path | str, cameras: tuple[str, ...] | None = None) -> list[Demonstration]:
     """Reads all demonstrations of one file into memory; see :func:`read`."""
     return list(read(path, cameras))
@@ -241,7 +238,8 @@ def _chosen(cameras: tuple[str, ...] | None, available: list[str]) -> list[str]:
 def _ours(file: h5py.File, group: h5py.Group, cameras: tuple[str, ...] | None) -> Demonstration:
     available = list(group.get("images", {}))
     images = {
-        camera: np.stack([decode(data) for data in group["images"][camera]]) for camera in _chosen(cameras, available)
+        camera: np.stack([pictures.decode(data.tobytes()) for data in group["images"][camera]])
+        for camera in _chosen(cameras, available)
     }
     init_state, task = int(group.attrs["init_state"]), int(file.attrs["task"])
     return Demonstration(
