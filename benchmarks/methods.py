@@ -40,6 +40,12 @@ METHODS: dict[str, list[str]] = {
     "replay": ["--replay", "success"],
     "restart": ["--collector", "restart"],
     "synchronised": ["--stop", "synchronised"],
+    "grace": ["--stop", "synchronised", "--grace", "1.3"],
+    "reuse": ["--iterations", "8", "--learner.epochs", "4", "--evaluate-every", "2"],
+    "grace-reuse": [
+        *("--stop", "synchronised", "--grace", "1.3"),
+        *("--iterations", "8", "--learner.epochs", "4", "--evaluate-every", "2"),
+    ],
 }
 
 
@@ -53,7 +59,8 @@ class Record:
     seed: int
     options: list[str]
     curve: list[tuple[int, int, int]]
-    """Environment steps of training so far, and greedy successes out of how many held-out initial states."""
+    """Environment steps that training has simulated so far, also those of rollouts that were cut back afterwards, and
+    greedy successes out of how many held-out initial states."""
     minutes: float
     """Of training, beside whatever else was running."""
 
@@ -85,7 +92,7 @@ def curve(folder: Path) -> list[tuple[int, int, int]]:
     for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if "eval" in row:
-            points.append((row["environment_steps"], row["eval"]["successes"], row["eval"]["n"]))
+            points.append((row["simulated_steps"], row["eval"]["successes"], row["eval"]["n"]))
     return points
 
 

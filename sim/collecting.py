@@ -158,7 +158,7 @@ class _Gathering:
         return Played(replace(group, trajectories=self._stopped(group)), marks)
 
     def _stopped(self, group: RolloutGroup) -> list[Trajectory]:
-        return group.trajectories if self._unit.group is None else synchronise(group.trajectories)
+        return group.trajectories if self._unit.group is None else synchronise(group.trajectories, self._unit.grace)
 
 
 def _copies(start: Episode | None, count: int) -> tuple[Episode, ...]:

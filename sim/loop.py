@@ -55,6 +55,7 @@ def plan(
             execute=settings.execute,
             max_steps=max_steps,
             group=group if settings.stop == "synchronised" else None,
+            grace=settings.grace,
         )
         for group, state in enumerate(_states(settings, task, iteration, outcomes))
     ]
@@ -137,7 +138,7 @@ Accounts = tuple[Spent, int, int]
 
 
 def usefulness(chosen: Sequence[RolloutGroup], before: Accounts, after: Accounts) -> dict[str, float]:
-    """How much of what the workers did enters the update.
+    """What the workers did, and how much of it enters the update.
 
     Args:
         chosen: What the update learns from; rollouts that are replayed were paid for earlier.
@@ -154,6 +155,7 @@ def usefulness(chosen: Sequence[RolloutGroup], before: Accounts, after: Accounts
     }
     simulated, inferred = after[0].simulated - before[0].simulated, after[0].inferred - before[0].inferred
     return {
+        "simulated_steps": simulated,
         "useful_steps": sum(fresh.values()) / max(simulated, 1),
         "useful_observations": len(fresh) / max(inferred, 1),
         "rollouts_lost": after[1] - before[1],

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from sim.libero import LiberoEnv
 from sim.snapshot import Snapshot
+from tgrpo.algo.cutting import deadline
 from tgrpo.policies.base import Asynchronous, Policy
 from tgrpo.rewards import StageFile, StageMachine
 from tgrpo.rewards.machine import MachineState
@@ -65,7 +66,9 @@ class Unit(Strict, frozen=True):
     planner: bool = False
     """Whether a planner moves the hand where nothing is near, see :mod:`sim.approach`; then nothing is kept."""
     group: int | None = None
-    """Units with the same number stop together, at the first success; without one rollouts run to their own ends."""
+    """Units with the same number stop together, after the first success; without one rollouts run to their own ends."""
+    grace: Annotated[float, msgspec.Meta(ge=1)] = 1.0
+    """They stop when the first success has taken, times this."""
 
     def start(self, row: int) -> int:
         """Initial state of one of its rollouts."""
@@ -208,7 +211,7 @@ def play(
         policy: Decides the actions.
         work: What to play.
         stages: What is paid for; without it there are no rewards.
-        stop: Stops all rollouts at the first success (and is told about it); None lets each run to its own end.
+        stop: Stops all rollouts after the first success (and is told about it); None lets each run to its own end.
         helpers: May take over half of the rollouts before any decision; the result is then without them.
         tally: Counts control steps and observations.
     """
@@ -216,14 +219,14 @@ def play(
     part = work if isinstance(work, Part) else whole(work)
     unit, helpers, tally = part.unit, helpers or Helpers(), tally or Spent()
     limit = unit.max_steps or env.max_steps
-    # Rollouts that stop together are compared over the same steps; others must not gain by failing slowly.
-    horizon = limit if stop is None else None
+    # Rollouts that stop at once are compared over the same steps; others must not gain by failing slowly.
+    horizon = limit if stop is None or unit.grace > 1 else None
     episodes, machines = _begin(env, part, stages, horizon)
     policy.reset(unit.seeds, [len(episodes[row].executed) if row in episodes else 0 for row in range(len(unit.seeds))])
     depth = WAVES if isinstance(policy, Asynchronous) else 1
     asked: deque[_Asked] = deque()
     while True:
-        end = limit if stop is None else min(limit, stop.get())
+        end = limit if stop is None else min(limit, deadline(stop.get(), unit.grace))
         running = [row for row, episode in episodes.items() if not episode.success and episode.steps < end]
         idle = [row for row in running if not any(row in wave.rows for wave in asked)]
         if helpers.wanted(len(running)) and len(running) > 1:

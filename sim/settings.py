@@ -49,7 +49,9 @@ class TrainSettings(Strict, frozen=True):
     execute: Count = 8
     """Actions of each chunk that are executed before the policy is asked again."""
     stop: Stop = "individual"
-    """Whether all rollouts of a group stop at its first success, or each at its own end."""
+    """Whether all rollouts of a group stop after its first success, or each at its own end."""
+    grace: Annotated[float, msgspec.Meta(ge=1)] = 1.0
+    """A synchronised group stops when its first success has taken, times this."""
     mode: Mode = "fast"
     """Simulator: `exact` equals stock LIBERO in pixels and states, `fast` simplifies pictures."""
     max_steps: Count | None = None

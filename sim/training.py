@@ -73,7 +73,7 @@ class Training:
         self.task = resolve_task(settings.suite, settings.task)
         self.task_name = task_names(settings.suite)[self.task]
         self.iteration = 0
-        self.totals = {"environment_steps": 0, "episodes": 0, "training": 0.0, "evaluation": 0.0}
+        self.totals = {"environment_steps": 0, "simulated_steps": 0, "episodes": 0, "training": 0.0, "evaluation": 0.0}
         self.memory = loop.Memory()
         self._saved: int | None = None
         self._shared: SharedPolicy | None = None
@@ -129,7 +129,7 @@ class Training:
         if self.run.checkpoints():
             folder = self.run.latest_checkpoint()
             state = self.learner.load_state(folder)
-            self.iteration, self.totals = state["iteration"], state["totals"]
+            self.iteration, self.totals = state["iteration"], self.totals | state["totals"]
             self.memory.outcomes = [Outcome(*outcome) for outcome in state.get("outcomes", [])]
             self._saved = self.iteration
             self.console.print(
@@ -185,6 +185,7 @@ class Training:
             )
         self.iteration += 1
         self.totals["environment_steps"] += row["environment_steps"]
+        self.totals["simulated_steps"] += row["simulated_steps"]
         self.totals["episodes"] += row["episodes"]
         self.totals["training"] += time.monotonic() - started
         goals = load_stages(settings.suite, self.task_name).subgoals
@@ -193,6 +194,7 @@ class Training:
             "iteration": self.iteration,
             "seconds": self.totals["training"],
             "environment_steps": self.totals["environment_steps"],
+            "simulated_steps": self.totals["simulated_steps"],
             "episodes": self.totals["episodes"],
             "stages": [*row["stages"], *[0.0] * missing],
         }

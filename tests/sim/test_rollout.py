@@ -1,12 +1,13 @@
 """Rollouts in the real simulator: groups that stop together, and what is kept of each."""
 
+import math
 import pickle
 
 import numpy as np
 import pytest
 
 from sim.collecting import same_start
-from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, join, play, whole
+from sim.rollout import Helpers, Part, Spent, StopSignal, Unit, UnitResult, join, play, whole
 from tgrpo.algo.cutting import synchronise, tail
 from tgrpo.errors import SimulationError
 from tgrpo.policies.simple import RandomPolicy, ReplayPolicy
@@ -102,6 +103,21 @@ def test_an_individual_success_is_worth_as_much_as_the_longest_episode(blind_env
     bonus = stages.weights.bonus
     assert alone.rewards.sum() == pytest.approx(250 + bonus)
     assert grouped.rewards.sum() == pytest.approx(SOLVED + bonus)
+
+
+def test_a_group_with_grace_goes_on_for_a_while_and_then_stops(blind_env, recording, stages):
+    """The rollout of seed 0 succeeds; those that act later have a tenth of its steps left, rounded up."""
+    wanted, end = unit(seeds=(21, 0, 3), max_steps=250, grace=1.1), math.ceil(1.1 * SOLVED)
+    tally = Spent()
+    played = play(blind_env, Delayed(recording), wanted, stages=stages, stop=StopSignal(), tally=tally).trajectories
+    group = synchronise(played, wanted.grace)
+    assert [t.success for t in group] == [False, True, True]
+    assert [t.steps for t in group][:2] == [end, SOLVED]
+    assert SOLVED < group[2].steps <= end
+    assert tally.simulated <= end + 8 + SOLVED + group[2].steps  # nobody went on for longer than a chunk
+    paid = [t.rewards.sum() for t in group]
+    assert paid[1:] == pytest.approx([250 + stages.weights.bonus] * 2)  # and a later success is worth as much
+    assert paid[0] < end
 
 
 @pytest.mark.parametrize(("execute", "expected"), [(8, [8, 8, 1]), (3, [3] * 5 + [2]), (1, [1] * 17)])

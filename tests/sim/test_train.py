@@ -33,7 +33,7 @@ from tgrpo.settings import from_builtins
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "tgrpo_tiny.json"
 TIMES = {"seconds", "steps_per_second", "rollout_seconds", "update_seconds"}
-VARIES = {*TIMES, "useful_steps", "useful_observations", "rollouts_lost", "rollouts_left_out"}
+VARIES = {*TIMES, "simulated_steps", "useful_steps", "useful_observations", "rollouts_lost", "rollouts_left_out"}
 """Columns of the metrics that no two runs share: times, and what was lost on the way."""
 TOLERANCE = {"loss": 3e-4, "kl": 1e-5, "clip_fraction": 0.02, "reproduction_error": 1e-4, "ratio_max": 0.05}
 """Absolute, for figures that may be 0; the others may differ by a hundredth."""

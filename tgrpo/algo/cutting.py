@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -30,12 +31,22 @@ def cut(trajectory: Trajectory, steps: int) -> Trajectory:
     )
 
 
-def synchronise(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """Stops the trajectories of a group together, at the first success of any of them."""
+def deadline(first: int, grace: float) -> int:
+    """When a group stops [control steps], if its first success took ``first`` steps."""
+    return math.ceil(first * grace)
+
+
+def synchronise(trajectories: Sequence[Trajectory], grace: float = 1.0) -> list[Trajectory]:
+    """Stops the trajectories of a group together.
+
+    Args:
+        trajectories: From one start.
+        grace: They stop when the first success of any of them has taken, times this; at least 1.
+    """
     successes = [trajectory.steps for trajectory in trajectories if trajectory.success]
     if not successes:
         return list(trajectories)
-    return [cut(trajectory, min(successes)) for trajectory in trajectories]
+    return [cut(trajectory, deadline(min(successes), grace)) for trajectory in trajectories]
 
 
 def tail(trajectory: Trajectory, decision: int) -> Trajectory:

@@ -242,7 +242,7 @@ def _kind(before: bool, after: bool | None) -> str:
 
 def _training_success(run: Run) -> tuple[str, str]:
     """Metric and legend of success in training; a group that stops at its first success has one winner at most."""
-    if run.settings.get("stop") == "synchronised":
+    if run.settings.get("stop") == "synchronised" and run.settings.get("grace", 1.0) == 1.0:
         return "groups_solved", "groups of the training that a rollout solved"
     return "success_rate", "rollouts of the training, sampled"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tgrpo.algo.cutting import cut, synchronise, tail
+from tgrpo.algo.cutting import cut, deadline, synchronise, tail
 from tgrpo.types import ActionChunk, Trajectory
 
 
@@ -49,6 +49,15 @@ def test_two_successes_at_the_same_step_both_count():
     group = synchronise([trajectory([8, 2], True), trajectory([8, 8], True), trajectory([8, 2], True)])
     assert [t.success for t in group] == [True, False, True]
     assert [t.steps for t in group] == [10, 10, 10]
+
+
+def test_with_grace_who_is_a_little_later_counts_and_the_others_get_as_much_time():
+    """The first success takes 10 steps, so a grace of 1.25 lets the others go on until step 13."""
+    members = [trajectory([8, 2], True), trajectory([8, 5], True), trajectory([8, 6], True), trajectory([8, 8])]
+    group = synchronise(members, 1.25)
+    assert [t.success for t in group] == [True, True, False, False]
+    assert [t.steps for t in group] == [10, 13, 13, 13]
+    assert [deadline(10, grace) for grace in (1.0, 1.2, 1.25)] == [10, 12, 13]
 
 
 @pytest.mark.parametrize(("decision", "executed", "first"), [(0, [8, 8, 3], 0), (1, [8, 3], 8), (2, [3], 16)])
