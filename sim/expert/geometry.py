@@ -13,6 +13,8 @@ Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 """A rotation matrix ``(3, 3)``."""
 
+UP: Vector = np.array([0.0, 0.0, 1.0])
+
 TOOL_DOWN: Matrix = np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
 """Gripper pointing down, its fingers closing along the world's y axis."""
 
@@ -35,6 +37,16 @@ def tool_down(yaw: float) -> Matrix:
 def half_turn(angle: float) -> float:
     """The same gripper yaw in ``[-pi/2, pi/2)`` [rad]; a parallel gripper is symmetric under half turns."""
     return float((angle + np.pi / 2) % np.pi - np.pi / 2)
+
+
+def leaning(out: Vector, lean: float, side: float) -> Matrix:
+    """A gripper ``(3, 3)`` whose narrow side faces what opens towards ``out``, and whose hand leans that way [rad]."""
+    # Exactly a quarter turn is at the end of the wrist's range.
+    yaw = side * min(abs(half_turn(float(np.arctan2(out[1], out[0])))), 1.35)
+    axis = np.cross(UP, out)
+    cross = np.array([[0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]])
+    turn = np.eye(3) + np.sin(lean) * cross + (1.0 - np.cos(lean)) * cross @ cross
+    return np.asarray(turn @ tool_down(yaw))
 
 
 def rotation_error(target: Matrix, current: Matrix) -> Vector:

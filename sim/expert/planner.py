@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sim.expert import grasps, skills
+from sim.expert import grasps, microwave, skills
 from sim.expert.geometry import tool_down
 from sim.expert.motion import CLOSE, OPEN, Command, SkillFailedError, hold
 from sim.expert.scene import DRAWER_OPEN, KNOB_ON, Scene
@@ -99,6 +99,9 @@ def _put(scene: Scene, thing: str, target: str, variant: int, aside: FloatArray)
         options = grasps.standing_book(scene, thing)
         yield from skills.shelve(scene, thing, options[variant % len(options)], target, variant)
         return
+    if microwave.is_microwave(scene, scene.owner(target)):
+        yield from microwave.insert(scene, thing, target, variant)
+        return
     options = grasps.grasps(scene, thing)
     grasp = options[variant % len(options)]
     yield from skills.pick(scene, thing, grasp)
@@ -142,6 +145,8 @@ def script(scene: Scene, todo: Sequence[Job], candidate: Candidate) -> Iterator[
             yield from _put(scene, thing, target, variant, _aside(scene, todo, job))
         elif verb == "turnon":
             yield from skills.turn_on(scene, thing, variant)
+        elif verb == "close" and microwave.is_microwave(scene, thing):
+            yield from microwave.shut(scene, thing)
         elif drawer is None:
             raise SkillFailedError(f"no skill to {verb} {thing}")
         elif verb == "open":

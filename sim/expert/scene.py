@@ -109,6 +109,10 @@ class Scene:
         """Position of a geom ``(3,)`` [m]."""
         return np.array(self.data.geom_xpos[self.model.geom(name).id])
 
+    def geom_size(self, name: str) -> Vector:
+        """Sizes of a geom in its own frame ``(3,)`` [m]: half sizes of a box."""
+        return np.array(self.model.geom(name).size)
+
     def has_joint(self, name: str) -> bool:
         """Whether the scene has a joint of this name."""
         return name in self._joints
@@ -123,6 +127,10 @@ class Scene:
         body = self.model.jnt_bodyid[index]
         axis: Vector = np.array(self.data.xmat[body]).reshape(3, 3) @ self.model.jnt_axis[index]
         return axis
+
+    def joint_anchor(self, name: str) -> Vector:
+        """A point on the axis of a joint ``(3,)`` [m]."""
+        return np.array(self.data.xanchor[self.model.joint(name).id])
 
     def tallest_between(self, start: Vector, end: Vector, ignore: str, radius: float = 0.12) -> float:
         """Height of the tallest movable object near the straight way from ``start`` to ``end`` [m].

@@ -23,6 +23,7 @@ FAVOURITES: dict[tuple[str, int], Candidate] = {
     ("libero_object", 9): (1,),
     ("libero_spatial", 4): (3,),
     ("libero_spatial", 6): (2,),
+    ("libero_10", 3): (4, 0),
 }
 """The candidate that works for most initial states of a task, where it is not the first one.
 

@@ -6,16 +6,17 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from sim.expert.geometry import Matrix, Vector, half_turn, tool_down
+from sim.expert.geometry import UP, Matrix, Vector, half_turn, leaning, tool_down
 from sim.expert.grasps import Grasp
 from sim.expert.motion import CLOSE, OPEN, Command, SkillFailedError, close, command, go, hold, hop
 from sim.expert.scene import DRAWER_OPEN, KNOB_ON, Scene
 
-UP = np.array([0.0, 0.0, 1.0])
 HANDLES = {"top": "g18", "middle": "g29", "bottom": "g40"}
 """Geom of the handle bar of each drawer."""
 PULLS = ((1.5, -0.012), (1.35, -0.005), (1.2, 0.0), (1.5, -0.008), (1.2, -0.012), (1.5, 0.0), (1.5, 0.006), (1.3, 0.0))
 """Tilt of the gripper [rad] and height relative to the handle [m] of each way to pull a drawer."""
+LEANS = ((0.4, 1.0), (0.6, -1.0), (0.2, 1.0), (0.4, -1.0))
+"""How far the hand leans away from a drawer [rad] and to which side it turns, of each way to push it shut."""
 KNOB_TURNS = ((0.0, 0.012), (np.pi / 2 - 0.3, 0.008), (0.5, 0.004), (-0.5, 0.016))
 """First yaw [rad] and height above the knob's bar [m] of each way to turn a stove's knob."""
 
@@ -108,11 +109,15 @@ def open_drawer(scene: Scene, cabinet: str, level: str, variant: int) -> Iterato
 
 
 def close_drawer(scene: Scene, cabinet: str, level: str, variant: int) -> Iterator[Command]:
-    """Pushes an open drawer shut with the closed fingers."""
+    """Pushes an open drawer shut with the closed fingers.
+
+    The hand's narrow side faces the cabinet, and it leans back, so that it stays clear of the handles above.
+    """
     out = drawer_direction(scene, cabinet)
+    lean, side = LEANS[variant % len(LEANS)]
+    rotation = leaning(out, lean, side)
     handle = scene.geom_position(f"{cabinet}_{HANDLES[level]}")
-    rotation = tool_down(0.0)
-    start = handle + out * 0.06 + (0.0, 0.02, -0.01)[variant % 3] * UP
+    start = handle + out * 0.06
     yield from hop(scene, start, rotation, CLOSE, height=float(handle[2]) + 0.22, tolerance=0.015)
     for _ in range(60):
         rise = (handle[2] - scene.eef_position()[2]) * 5.0

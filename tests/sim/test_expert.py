@@ -85,6 +85,16 @@ def test_an_attempt_closes_the_gripper_once_and_opens_it_once(object_env):
     assert np.count_nonzero(np.diff(result.actions[:, 6])) == 2
 
 
+@pytest.mark.parametrize("task", [3, 9], ids=["drawer", "microwave"])
+def test_what_was_opened_is_closed_again_behind_what_was_put_in(task):
+    """The goal of both tasks: the object is inside, and the joint of drawer or door is shut."""
+    env = make("libero_10", task, mode="fast", cameras=())
+    env.reset(0)
+    [result] = search(env)
+    assert result.success
+    assert len(result.actions) < 300
+
+
 def test_an_initial_state_that_does_not_exist_is_refused(object_env):
     with pytest.raises(SettingsError, match="50"):
         collect(object_env, 50)
