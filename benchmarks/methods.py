@@ -1,7 +1,7 @@
 """Methods at equal environment steps: success on held-out initial states while the shipped policy learns.
 
     python -m benchmarks.methods --tasks libero_spatial:2 libero_object:0 --seeds 0 1 2 --methods tgrpo grpo-sparse
-    python -m benchmarks.methods --table           # only the tables of the runs that are there
+    python -m benchmarks.methods --table           # only table and picture of the runs that are there
 
 Each run is `tgrpo train` with one setting changed, 16 iterations of 32 rollouts on one worker, so that as many runs as
 there are cores go side by side. What came of it is kept in a small file in ``benchmarks/learning_curves``; a run that
@@ -21,11 +21,13 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.methods_plot import picture
 from tgrpo.record.stats import wilson
 from tgrpo_ros.child import find_command
 
 RUNS = Path("runs/methods")
 RECORDS = Path(__file__).parent / "learning_curves"
+PICTURE = RECORDS / "learning_curves.svg"
 PLAIN = "tgrpo"
 METHODS: dict[str, list[str]] = {
     PLAIN: [],
@@ -145,13 +147,13 @@ def _end(runs: Sequence[Record]) -> int:
 
 
 def main() -> None:
-    """Runs what the command line names, then prints the table."""
+    """Runs what the command line names, then prints the table and draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=["libero_spatial:2"], help="SUITE:TASK")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=[PLAIN])
     parser.add_argument("--iterations", type=int, default=16)
-    parser.add_argument("--table", action="store_true", help="only print the table")
+    parser.add_argument("--table", action="store_true", help="only table and picture of what is there")
     chosen = parser.parse_args()
     if not chosen.table:
         for seed in chosen.seeds:
@@ -160,6 +162,8 @@ def main() -> None:
                 for method in chosen.methods:
                     run(method, suite, int(task), seed, chosen.iterations)
     sys.stdout.write(table() + "\n")
+    drawn = {f"{suite} {task}": methods for (suite, task), methods in sorted(records().items())}
+    PICTURE.write_text(picture(drawn), encoding="utf-8")
 
 
 if __name__ == "__main__":
