@@ -18,10 +18,12 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.methods_plot import picture
+from tgrpo.record.metrics import read_metrics
 from tgrpo.record.stats import wilson
 from tgrpo_ros.child import find_command
 
@@ -43,6 +45,8 @@ METHODS: dict[str, list[str]] = {
     "restart": ["--collector", "restart"],
     "synchronised": ["--stop", "synchronised"],
     "grace": ["--stop", "synchronised", "--grace", "1.3"],
+    "small": ["--groups", "2"],
+    "small-grace": ["--groups", "2", "--stop", "synchronised", "--grace", "1.3"],
     "reuse": ["--iterations", "8", "--learner.epochs", "4", "--evaluate-every", "2"],
     "grace-reuse": [
         *("--stop", "synchronised", "--grace", "1.3"),
@@ -82,20 +86,16 @@ def run(method: str, suite: str, task: int, seed: int, iterations: int) -> None:
     command = [find_command(), "train", *fixed, "--run-dir", str(folder), *options]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    record = Record(method, suite, task, seed, options, curve(folder), summary["seconds"]["training"] / 60)
+    points = curve(summary["before"], read_metrics(folder))
+    record = Record(method, suite, task, seed, options, points, summary["seconds"]["training"] / 60)
     RECORDS.mkdir(exist_ok=True)
     (RECORDS / f"{name}.json").write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
 
 
-def curve(folder: Path) -> list[tuple[int, int, int]]:
+def curve(before: dict[str, Any], rows: list[dict[str, Any]]) -> list[tuple[int, int, int]]:
     """Every evaluation of a run, with the environment steps before it."""
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    points = [(0, summary["before"]["successes"], summary["before"]["n"])]
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if "eval" in row:
-            points.append((row["simulated_steps"], row["eval"]["successes"], row["eval"]["n"]))
-    return points
+    found = [(row["simulated_steps"], row["eval"]) for row in rows if "eval" in row]
+    return [(steps, result["successes"], result["n"]) for steps, result in [(0, before), *found]]
 
 
 def records() -> dict[tuple[str, int], dict[str, list[Record]]]:

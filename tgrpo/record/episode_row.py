@@ -10,8 +10,8 @@ import numpy as np
 
 from tgrpo.record import motion
 from tgrpo.record.episode import Episode, EpisodeInfo
-from tgrpo.record.steps import Steps, steps, stretches, times, vectors
-from tgrpo.record.streams import Event, PolicyReply, RobotState, Stage
+from tgrpo.record.steps import Steps, stage_labels, steps, stretches, times, vectors
+from tgrpo.record.streams import Event, PolicyReply, RobotState
 
 
 def row(episode: Episode) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def _stages(episode: Episode, table: Steps) -> list[float]:
     """Seconds from the first control step to each completed stage, in order."""
     start = int(table.stamps[0]) if len(table) else 0
     found: list[float] = []
-    for stage in sorted(episode.of(Stage), key=lambda one: one.at.steady):
+    for stage in stage_labels(episode):
         # Several stages may complete at once; one that is undone and done again counts once.
         found += [(stage.at.steady - start) / 1e9] * (stage.stage - len(found))
     return found

@@ -74,9 +74,9 @@ def film(episode: Episode, camera: str) -> Iterator[Image]:
     """The picture of each control step with step, stage and who is in control written above it."""
     table = steps(episode)
     shown = Pictures(episode, camera, table.stamps)
-    stages = sorted((stage.at.steady, stage.stage) for stage in episode.of(Stage))
+    labels = list(episode.of(Stage))
     for index in range(len(table)):
-        stage = max((done for at, done in stages if at <= table.stamps[index]), default=0)
+        stage = max((label.stage for label in labels if label.at.steady <= table.stamps[index]), default=0)
         words = [f"step {index}", table.source[index]]
         if episode.info.stage_names:
             words.append(stage_name(stage, episode.info.stage_names))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tgrpo.errors import RecordingError
 from tgrpo.record import pictures, streams
 from tgrpo.record.episode import Episode
-from tgrpo.record.streams import CAMERAS, Action, Frame, Number, RobotState
+from tgrpo.record.streams import CAMERAS, Action, Frame, Number, RobotState, Stage
 from tgrpo.types import FloatArray, Image
 
 DIMS = 7
@@ -39,6 +39,11 @@ class Steps:
     def __len__(self) -> int:
         """Number of control steps ``T``."""
         return len(self.stamps)
+
+
+def stage_labels(episode: Episode) -> list[Stage]:
+    """The stages that were labelled complete, in the order of time."""
+    return sorted(episode.of(Stage), key=lambda label: label.at.steady)
 
 
 def steps(episode: Episode) -> Steps:

@@ -27,8 +27,7 @@ from tgrpo.policies.trainable import load_trainable
 from tgrpo.record import files
 from tgrpo.record.episode import load
 from tgrpo.record.session import closed_episodes, is_session
-from tgrpo.record.steps import steps
-from tgrpo.record.streams import Stage
+from tgrpo.record.steps import stage_labels, steps
 from tgrpo.session.lessons import STRIDE, Lesson, lessons
 from tgrpo.settings import Strict, validated
 from tgrpo.spec import PolicySpec
@@ -88,7 +87,7 @@ def shown(sessions: Sequence[Path]) -> Iterator[Shown]:
             table = steps(episode)
             if episode.result.counted and not table.intervention.any():
                 name = f"{episode.info.suite} {episode.info.task}: {episode.info.instruction}"
-                labels = sorted(episode.of(Stage), key=lambda label: label.at.steady)
+                labels = stage_labels(episode)
                 stages = tuple(f"stage {label.stage}" for label in labels)
                 yield Shown(folder, name, episode.result.outcome == "success", len(table), stages)
 

@@ -21,8 +21,8 @@ from tgrpo.errors import RecordingError, SettingsError
 from tgrpo.policies import bins
 from tgrpo.record.demo_file import Demonstration
 from tgrpo.record.episode import Episode
-from tgrpo.record.steps import Pictures, Steps, proprio, states_at, steps, stretches
-from tgrpo.record.streams import Action, Event, PolicyReply, Stage
+from tgrpo.record.steps import Pictures, Steps, proprio, stage_labels, states_at, steps, stretches
+from tgrpo.record.streams import Action, Event, PolicyReply
 from tgrpo.rewards import terms
 from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, FloatArray, Observation, RolloutGroup, Trajectory
@@ -177,7 +177,7 @@ def _advances(episode: Episode, table: Steps) -> NDArray[np.int64] | None:
     """Control steps before each completion of a new stage; None where nobody labels stages."""
     if not episode.info.stage_names:
         return None
-    reached = sorted(episode.of(Stage), key=lambda stage: stage.at.steady)
+    reached = stage_labels(episode)
     best = np.maximum.accumulate([0, *(stage.stage for stage in reached)])
     stamps = np.array([stage.at.steady for stage in reached], np.int64)[np.diff(best) > 0]
     return np.searchsorted(table.stamps, stamps)
@@ -277,7 +277,7 @@ def _chunk(reply: PolicyReply) -> ActionChunk:
 def _levels(episode: Episode, table: Steps, mine: int, *, success: bool) -> FloatArray:
     """Share of completed stages after each control step ``(T,)``; 1 at the step that succeeded."""
     total = max(len(episode.info.stage_names), 1)
-    reached = sorted(episode.of(Stage), key=lambda stage: stage.at.steady)
+    reached = stage_labels(episode)
     stamps = np.array([stage.at.steady for stage in reached], np.int64)
     shares = np.array([0.0, *(min(stage.stage / total, 1.0) for stage in reached)])
     levels = shares[np.searchsorted(stamps, _ends(table, mine), side="right")]
