@@ -89,6 +89,12 @@ class Arbiter:
         """Takes all leases: after a stop every source has to ask anew."""
         self._leases.clear()
 
+    def settle(self, now: float) -> None:
+        """Nobody has the arm: what was said before it was armed moves nothing, and keeps nobody else from moving it."""
+        for lease in self._leases.values():
+            lease.engaged, lease.let_go = False, float("-inf")
+        self.active, self.since = None, now
+
     def holder(self, source: Source) -> str | None:
         """Session that holds a source's lease."""
         held = self._leases.get(source)

@@ -178,8 +178,9 @@ class Guard:
         for player in self._players.values():
             player.clear()
         self._latch.closed, self._is_starved = None, False
-        # Whoever had the arm before has lost it with the stop; a clock that waits would never show that.
-        self.arbiter.active, self.arbiter.since, self._slot = None, now, now
+        # A person may have let go after the stop; a clock that waits would never show how long ago.
+        self.arbiter.settle(now)
+        self._slot = now
 
     def stop(self, now: float, who: str) -> None:
         """Brakes to a stop that only :meth:`arm` ends; anybody may ask for it at any time."""

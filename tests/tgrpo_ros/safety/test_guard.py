@@ -38,6 +38,22 @@ def test_arming_a_running_arm_changes_nothing(rig, act):
     assert np.linalg.norm(rig.linear) > 0.25
 
 
+@pytest.mark.parametrize("lets_go", [True, False])
+def test_what_a_person_said_before_it_was_armed_leaves_it_to_the_policy(rig, act, lets_go):
+    """Found in sessions on a scene that waits: its clock stands between the two, so letting go would last for ever."""
+    rig.tick()
+    rig.guard.arbiter.acquire(Source.HUMAN, "hand", rig.now)
+    assert rig.send(act(x=1.0), Source.HUMAN, "hand") == ""
+    if lets_go:
+        assert rig.send(act(), Source.HUMAN, "hand", engaged=False) == ""
+    rig.arm()
+    assert rig.send(act(z=0.5)) == ""
+    out = rig.tick()
+    assert (out.source, float(out.action[2])) == (Source.POLICY, 0.5)
+    assert rig.send(act(x=1.0), Source.HUMAN, "hand") == ""
+    assert rig.tick().source is Source.HUMAN  # from here on a person has it as always
+
+
 def test_three_bad_commands_in_a_row_are_a_fault_and_it_stops(rig, act):
     rig.at_full_speed()
     bad = act()
