@@ -31,6 +31,9 @@ RUNS = Path("runs/methods")
 RECORDS = Path(__file__).parent / "learning_curves"
 PICTURE = RECORDS / "learning_curves.svg"
 PLAIN = "tgrpo"
+GRACE = ["--stop", "synchronised", "--grace", "1.3"]
+HALF = ["--learner.a-step", "0.5", "--learner.a-traj", "0.5"]
+REUSE = ["--iterations", "8", "--learner.epochs", "4", "--evaluate-every", "2"]
 METHODS: dict[str, list[str]] = {
     PLAIN: [],
     "grpo-sparse": ["--learner.baseline", "grpo", "--learner.scalariser", "success"],
@@ -44,14 +47,16 @@ METHODS: dict[str, list[str]] = {
     "replay": ["--replay", "success"],
     "restart": ["--collector", "restart"],
     "synchronised": ["--stop", "synchronised"],
-    "grace": ["--stop", "synchronised", "--grace", "1.3"],
+    "grace": GRACE,
+    "half": HALF,
+    "half-grace": [*HALF, *GRACE],
+    "no-step-level": ["--learner.a-step", "0", "--learner.a-traj", "1"],
+    "no-trajectory-level": ["--learner.a-step", "1", "--learner.a-traj", "0"],
+    "groups-of-4": ["--group-size", "4", "--groups", "8"],
+    "groups-of-16": ["--group-size", "16", "--groups", "2"],
     "small": ["--groups", "2"],
-    "small-grace": ["--groups", "2", "--stop", "synchronised", "--grace", "1.3"],
-    "reuse": ["--iterations", "8", "--learner.epochs", "4", "--evaluate-every", "2"],
-    "grace-reuse": [
-        *("--stop", "synchronised", "--grace", "1.3"),
-        *("--iterations", "8", "--learner.epochs", "4", "--evaluate-every", "2"),
-    ],
+    "reuse": REUSE,
+    "grace-reuse": [*GRACE, *REUSE],
 }
 
 
