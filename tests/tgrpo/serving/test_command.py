@@ -1,5 +1,6 @@
 """`tgrpo serve` as a process: starts, answers, is killed and comes back, ends, and refuses what is not safe."""
 
+import os
 import re
 import signal
 import subprocess
@@ -120,6 +121,8 @@ def test_sigstop_makes_requests_late_but_never_stale(start, connect, free_port):
     client.act(BLIND, 20_000)
     before = client.stats(20_000)["answered"]
     process.send_signal(signal.SIGSTOP)
+    _, status = os.waitpid(process.pid, os.WUNTRACED)  # until its last thread has stopped, others still answer
+    assert os.WIFSTOPPED(status)
     for _ in range(2):
         with pytest.raises(DeadlineError):
             client.act(BLIND, 200)
