@@ -120,13 +120,13 @@ def steps_to(runs: Sequence[Record], successes: float) -> float | None:
     return float(grid[reached[0]]) if len(reached) else None
 
 
-def table() -> str:
+def table(found: dict[tuple[str, int], dict[str, list[Record]]]) -> str:
     """Each task and method: success at equal steps, and the steps to what plain TGRPO comes to."""
     lines = [
         "| task | method | seeds | before | at equal steps | 95 % | each seed | steps to plain's end | of plain's |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for (suite, task), methods in sorted(records().items()):
+    for (suite, task), methods in sorted(found.items()):
         plain = methods.get(PLAIN)
         for method, runs in sorted(methods.items(), key=lambda item: list(METHODS).index(item[0])):
             compared = [*runs, *(plain or [])]
@@ -166,8 +166,9 @@ def main() -> None:
                 suite, _, task = name.partition(":")
                 for method in chosen.methods:
                     run(method, suite, int(task), seed, chosen.iterations)
-    sys.stdout.write(table() + "\n")
-    drawn = {f"{suite} {task}": methods for (suite, task), methods in sorted(records().items())}
+    found = records()
+    sys.stdout.write(table(found) + "\n")
+    drawn = {f"{suite} {task}": methods for (suite, task), methods in sorted(found.items())}
     PICTURE.write_text(picture(drawn), encoding="utf-8")
 
 

@@ -98,12 +98,9 @@ def examples(demonstrations: Iterable[Demonstration], chunk: int, per_task: int 
         if not demo.success or (per_task and used >= per_task):
             continue
         counts[demo.instruction] = used + 1
-        rest = np.zeros((chunk, demo.actions.shape[1]), np.float32)
-        rest[:, -1] = demo.actions[-1, -1]
-        padded = np.concatenate([demo.actions, rest])
         pictures.append(np.stack(list(demo.images.values()), axis=1))
         proprio.append(demo.proprio[demo.frames])
-        targets.append(bins.encode(np.stack([padded[frame : frame + chunk] for frame in demo.frames])))
+        targets.append(bins.encode(bins.chunks(demo.actions, demo.frames, chunk)))
         tasks += [list(counts).index(demo.instruction)] * len(demo.frames)
     if not counts:
         raise SettingsError("no successful demonstration to learn from; make some with 'tgrpo demos'.")

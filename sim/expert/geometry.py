@@ -8,6 +8,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from tgrpo import rotation
+
 Vector = NDArray[np.float64]
 """A point or direction ``(3,)`` in the world frame [m]."""
 Matrix = NDArray[np.float64]
@@ -43,10 +45,7 @@ def leaning(out: Vector, lean: float, side: float) -> Matrix:
     """A gripper ``(3, 3)`` whose narrow side faces what opens towards ``out``, and whose hand leans that way [rad]."""
     # Exactly a quarter turn is at the end of the wrist's range.
     yaw = side * min(abs(half_turn(float(np.arctan2(out[1], out[0])))), 1.35)
-    axis = np.cross(UP, out)
-    cross = np.array([[0.0, -axis[2], axis[1]], [axis[2], 0.0, -axis[0]], [-axis[1], axis[0], 0.0]])
-    turn = np.eye(3) + np.sin(lean) * cross + (1.0 - np.cos(lean)) * cross @ cross
-    return np.asarray(turn @ tool_down(yaw))
+    return np.asarray(rotation.to_matrix(rotation.from_vector(lean * np.cross(UP, out))) @ tool_down(yaw))
 
 
 def rotation_error(target: Matrix, current: Matrix) -> Vector:

@@ -30,14 +30,19 @@ class Grasp(NamedTuple):
     """Turn of the gripper about the vertical axis; 0 closes along the world's y axis [rad]."""
 
 
+def cup_radius(points: Vector, axis: Vector) -> float:
+    """Radius of a cup at its rim [m], from its surface points ``(n, 3)`` and axis ``(2,)``; a handle says little."""
+    rim = points[points[:, 2] > points[:, 2].max() - 0.02]
+    return float(np.median(np.linalg.norm(rim[:, :2] - axis, axis=1)))
+
+
 def _rim(scene: Scene, name: str) -> list[Grasp]:
     points = scene.points(name)
     top = float(points[:, 2].max())
     if "mug" in name:
         # A mug's handle shifts the centre of its box, its body frame is the axis of the cup.
         centre = scene.position(name)[:2]
-        rim = points[points[:, 2] > top - 0.02]
-        radius = float(np.median(np.linalg.norm(rim[:, :2] - centre, axis=1)))
+        radius = cup_radius(points, centre)
     else:
         centre = (points.min(axis=0)[:2] + points.max(axis=0)[:2]) / 2
         rim = points[points[:, 2] > top - 0.008]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from sim.expert.geometry import UP, Vector, leaning, tool_down
+from sim.expert.grasps import cup_radius
 from sim.expert.motion import CLOSE, OPEN, Command, SkillFailedError, close, command, go, hold
 from sim.expert.scene import Scene
 
@@ -47,9 +48,7 @@ def insert(scene: Scene, name: str, region: str, variant: int) -> Iterator[Comma
     rotation = leaning(out, lean, 1.0)
     points, axis = scene.points(name), scene.position(name)
     top = float(points[:, 2].max())
-    rim = points[points[:, 2] > top - 0.02]
-    radius = float(np.median(np.linalg.norm((rim - axis)[:, :2], axis=1)))
-    grip = axis + radius * across - 0.007 * out
+    grip = axis + cup_radius(points, axis[:2]) * across - 0.007 * out
     grip[2] = top - DEPTH
     yield from go(scene, grip + 0.10 * UP, rotation, OPEN, tolerance=0.015)
     yield from go(scene, grip, rotation, OPEN, tolerance=0.006, steps=40, speed=0.6)
@@ -85,9 +84,7 @@ def _push(scene: Scene, name: str, edge: Vector, out: Vector, lean: float) -> It
     start = scene.position(name) + 0.10 * out
     start[2] = edge[2] + 0.05
     yield from go(scene, start, rotation, CLOSE, tolerance=0.015, steps=40)
-    end = edge - 0.025 * out
-    end[:2] += (start - end)[:2] - out[:2] * float((start - end) @ out)
-    end[2] = start[2]
+    end = start - (float((start - edge) @ out) + 0.025) * out
     yield from go(scene, end, rotation, CLOSE, tolerance=0.01, steps=30, speed=0.5)
     yield from go(scene, scene.eef_position() + 0.15 * out, rotation, CLOSE, tolerance=0.02, steps=25)
 

@@ -34,6 +34,16 @@ def encode(actions: ArrayLike, bins: int = 256) -> NDArray[np.int64]:
     return np.digitize(clipped, edges(bins)).astype(np.int64) - 1
 
 
+def chunks(actions: NDArray[Any], starts: NDArray[np.integer], length: int) -> NDArray[Any]:
+    """The actions that follow each of some steps: ``(T, A)`` and ``(B,)`` to ``(B, length, A)``.
+
+    Behind the end the arm rests and the gripper, the last number, stays as it is.
+    """
+    rest = np.repeat(actions[-1:], length, axis=0)
+    rest[:, :-1] = 0.0
+    return np.concatenate([actions, rest])[np.asarray(starts)[:, None] + np.arange(length)]
+
+
 def decode(tokens: NDArray[Any], bins: int = 256) -> NDArray[np.float32]:
     """Actions of bins: ``(..., A)`` in ``[0, V)`` to ``(..., A)`` in ``(-1, 1)``."""
     actions: NDArray[np.float32] = centres(bins)[tokens].astype(np.float32)

@@ -130,7 +130,6 @@ class Imitator:
         self.reader, self._tolerance = Reader(), settings.tolerance
         self._apprentice = Apprentice(policy, settings.imitation)
         self._taught = earlier(settings.demos, policy.spec)
-        self._demonstrated = len(self._taught)
         self._held_out: list[Lesson] = []
         self._instructive = 0
 
@@ -155,12 +154,13 @@ class Imitator:
 
     def about(self) -> dict[str, Any]:
         """What was learned from."""
+        demonstrated = sum(lesson.kind == "demonstration" for lesson in self._taught)
         return {
             "method": "imitation",
-            "episodes": sorted({lesson.episode for lesson in self._taught[self._demonstrated :]}),
+            "episodes": sorted({lesson.episode for lesson in self._taught if lesson.kind != "demonstration"}),
             "held_out": sorted({lesson.episode for lesson in self._held_out}),
             "decisions": len(self._taught),
-            "demonstrated": self._demonstrated,
+            "demonstrated": demonstrated,
         }
 
 

@@ -199,15 +199,9 @@ def _cut(
 def _decisions(
     actions: NDArray[np.floating], chosen: NDArray[np.integer], spec: PolicySpec
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Bins of the chunks that begin at some of the steps ``(B, K, A)``, and where they are not past the end ``(B, K)``.
-
-    Behind the end the arm rests and the gripper stays as it is.
-    """
-    rest = np.repeat(actions[-1:], spec.chunk, axis=0)
-    rest[:, :-1] = 0.0
-    padded = np.concatenate([actions, rest])
-    places = np.asarray(chosen)[:, None] + np.arange(spec.chunk)
-    return bins.encode(padded[places], spec.bins), places < len(actions)
+    """Bins of the chunks that begin at some steps ``(B, K, A)``, and where they are not past the end ``(B, K)``."""
+    targets = bins.encode(bins.chunks(actions, chosen, spec.chunk), spec.bins)
+    return targets, np.asarray(chosen)[:, None] + np.arange(spec.chunk) < len(actions)
 
 
 def _observations(episode: Episode, table: Steps, chosen: NDArray[np.int64], spec: PolicySpec) -> list[Observation]:

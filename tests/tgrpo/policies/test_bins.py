@@ -53,3 +53,10 @@ def test_no_motion_is_exact():
 def test_the_gripper_reaches_its_ends():
     assert abs(bins.decode(bins.encode(1.0)) - 1.0) < 0.004
     assert abs(bins.decode(bins.encode(-1.0)) + 1.0) < 0.004
+
+
+def test_behind_the_end_the_arm_rests_and_the_gripper_stays():
+    actions = np.array([[0.1, 1.0], [0.2, -1.0], [0.3, 1.0]])
+    found = bins.chunks(actions, np.array([0, 2]), 2)
+    assert found.tolist() == [[[0.1, 1.0], [0.2, -1.0]], [[0.3, 1.0], [0.0, 1.0]]]
+    assert actions[-1].tolist() == [0.3, 1.0]
