@@ -34,12 +34,14 @@ PLAIN = "tgrpo"
 GRACE = ["--stop", "synchronised", "--grace", "1.3"]
 HALF = ["--learner.a-step", "0.5", "--learner.a-traj", "0.5"]
 REUSE = ["--iterations", "8", "--learner.epochs", "4", "--evaluate-every", "2"]
+STAGE = ["--learner.baseline", "return_to_go_stage"]
+SHORT = ["--patience", "100", "--iterations", "12"]
 METHODS: dict[str, list[str]] = {
     PLAIN: [],
     "grpo-sparse": ["--learner.baseline", "grpo", "--learner.scalariser", "success"],
     "grpo": ["--learner.baseline", "grpo"],
     "tgrpo-sparse": ["--learner.scalariser", "success"],
-    "stage": ["--learner.baseline", "return_to_go_stage"],
+    "stage": STAGE,
     "gtpo": ["--learner.baseline", "gtpo"],
     "gdpo": ["--learner.scalariser", "gdpo"],
     "step": ["--sampler", "step"],
@@ -54,6 +56,8 @@ METHODS: dict[str, list[str]] = {
     "no-trajectory-level": ["--learner.a-step", "1", "--learner.a-traj", "0"],
     "groups-of-4": ["--group-size", "4", "--groups", "8"],
     "groups-of-16": ["--group-size", "16", "--groups", "2"],
+    "patience": SHORT,
+    "stage-patience": [*STAGE, *SHORT],
     "small": ["--groups", "2"],
     "reuse": REUSE,
     "grace-reuse": [*GRACE, *REUSE],

@@ -56,6 +56,7 @@ def plan(
             max_steps=max_steps,
             group=group if settings.stop == "synchronised" else None,
             grace=settings.grace,
+            patience=settings.patience,
         )
         for group, state in enumerate(_states(settings, task, iteration, outcomes))
     ]

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from sim.libero import LiberoEnv
 from sim.snapshot import Snapshot
-from tgrpo.algo.cutting import deadline
+from tgrpo.algo.cutting import deadline, stuck
 from tgrpo.policies.base import Asynchronous, Policy
 from tgrpo.rewards import StageFile, StageMachine
 from tgrpo.rewards.machine import MachineState
@@ -69,6 +69,8 @@ class Unit(Strict, frozen=True):
     """Units with the same number stop together, after the first success; without one rollouts run to their own ends."""
     grace: Annotated[float, msgspec.Meta(ge=1)] = 1.0
     """They stop when the first success has taken, times this."""
+    patience: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """A rollout ends when it has completed no stage for so many control steps; 0: never. Needs rewards."""
 
     def start(self, row: int) -> int:
         """Initial state of one of its rollouts."""
@@ -113,6 +115,10 @@ class Episode:
     steps: int = 0
     """Control steps since the initial state, also those before the state that it started from."""
     success: bool = False
+
+    def goes_on(self, end: int, patience: int) -> bool:
+        """Whether it is played further: until a control step, and while it gets somewhere."""
+        return not self.success and self.steps < end and not stuck(self.stages, patience)
 
     def mark(self, machine: StageMachine | None) -> Episode:
         """A rollout that would start from here."""
@@ -227,7 +233,7 @@ def play(
     asked: deque[_Asked] = deque()
     while True:
         end = limit if stop is None else min(limit, deadline(stop.get(), unit.grace))
-        running = [row for row, episode in episodes.items() if not episode.success and episode.steps < end]
+        running = [row for row, episode in episodes.items() if episode.goes_on(end, unit.patience)]
         idle = [row for row in running if not any(row in wave.rows for wave in asked)]
         if helpers.wanted(len(running)) and len(running) > 1:
             given = idle[max(0, len(running) // 2 - (len(running) - len(idle))) :]

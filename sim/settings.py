@@ -52,6 +52,8 @@ class TrainSettings(Strict, frozen=True):
     """Whether all rollouts of a group stop after its first success, or each at its own end."""
     grace: Annotated[float, msgspec.Meta(ge=1)] = 1.0
     """A synchronised group stops when its first success has taken, times this."""
+    patience: Index = 0
+    """A rollout ends when it has completed no stage for so many control steps; 0 plays all to their ends."""
     mode: Mode = "fast"
     """Simulator: `exact` equals stock LIBERO in pixels and states, `fast` simplifies pictures."""
     max_steps: Count | None = None

@@ -120,6 +120,17 @@ def test_a_group_with_grace_goes_on_for_a_while_and_then_stops(blind_env, record
     assert paid[0] < end
 
 
+def test_patience_ends_who_completes_no_stage_and_nobody_else(blind_env, recording, stages):
+    """The recording completes a stage at least every 50 steps; who rests for 40 first has none after 56."""
+    wanted, tally = unit(seeds=(0, 40), max_steps=250, patience=56), Spent()
+    moving, resting = play(blind_env, Delayed(recording), wanted, stages=stages, tally=tally).trajectories
+    assert (moving.success, moving.steps) == (True, SOLVED)
+    assert (resting.success, resting.steps) == (False, 56)
+    assert not resting.stages.any()
+    assert tally.simulated == SOLVED + 56
+    assert resting.rewards.sum() < moving.rewards.sum()
+
+
 @pytest.mark.parametrize(("execute", "expected"), [(8, [8, 8, 1]), (3, [3] * 5 + [2]), (1, [1] * 17)])
 def test_chunks_are_cut_at_the_step_limit(blind_env, stages, execute, expected):
     asked = unit(max_steps=17, execute=execute, temperature=1.0)

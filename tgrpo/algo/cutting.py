@@ -36,6 +36,22 @@ def deadline(first: int, grace: float) -> int:
     return math.ceil(first * grace)
 
 
+def stuck(stages: Sequence[int], patience: int) -> bool:
+    """Whether a rollout has stopped getting anywhere.
+
+    A failure mostly shows early: long before the step limit nothing more is completed, and what follows teaches nothing
+    new.
+
+    Args:
+        stages: Stages that were complete after each control step so far.
+        patience: Control steps in which a stage must be completed; 0 for as long as it takes.
+    """
+    if not patience or len(stages) < patience:
+        return False
+    furthest = max(stages)
+    return len(stages) - (stages.index(furthest) + 1 if furthest else 0) >= patience
+
+
 def synchronise(trajectories: Sequence[Trajectory], grace: float = 1.0) -> list[Trajectory]:
     """Stops the trajectories of a group together.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tgrpo.algo.cutting import cut, deadline, synchronise, tail
+from tgrpo.algo.cutting import cut, deadline, stuck, synchronise, tail
 from tgrpo.types import ActionChunk, Trajectory
 
 
@@ -58,6 +58,25 @@ def test_with_grace_who_is_a_little_later_counts_and_the_others_get_as_much_time
     assert [t.success for t in group] == [True, True, False, False]
     assert [t.steps for t in group] == [10, 13, 13, 13]
     assert [deadline(10, grace) for grace in (1.0, 1.2, 1.25)] == [10, 12, 13]
+
+
+@pytest.mark.parametrize(
+    ("stages", "expected"),
+    [
+        ([], False),
+        ([0, 0], False),
+        ([0, 0, 0], True),
+        ([1, 1, 1], False),  # completed at the first step, and two steps since
+        ([1, 1, 1, 1], True),
+        ([0, 0, 1, 1, 2, 2, 2], False),
+        ([0, 0, 1, 1, 2, 2, 2, 2], True),
+        ([0, 2, 1, 1, 1], True),  # to lose a stage and have it again is no progress
+        ([0, 2, 1, 2, 2], True),
+    ],
+)
+def test_stuck_after_three_steps_without_a_new_stage(stages, expected):
+    assert stuck(stages, 3) is expected
+    assert not stuck(stages, 0)
 
 
 @pytest.mark.parametrize(("decision", "executed", "first"), [(0, [8, 8, 3], 0), (1, [8, 3], 8), (2, [3], 16)])
