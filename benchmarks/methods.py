@@ -58,6 +58,7 @@ METHODS: dict[str, list[str]] = {
     "groups-of-16": ["--group-size", "16", "--groups", "2"],
     "patience": SHORT,
     "stage-patience": [*STAGE, *SHORT],
+    "episode": ["--exploration", "episode"],
     "small": ["--groups", "2"],
     "reuse": REUSE,
     "grace-reuse": [*GRACE, *REUSE],

@@ -11,7 +11,7 @@ import msgspec
 import tyro
 from rich.console import Console
 
-from sim import film
+from sim import adapt, film
 from sim.console import Bar
 from sim.libero import Mode, resolve_task, task_names
 from sim.pool import Pool
@@ -50,6 +50,10 @@ class EvalSettings(Strict, frozen=True):
     """Sampled chunks that are tried in the simulator before each decision, of which the best is executed; 0: none."""
     planner: bool = False
     """Whether a planner moves the hand where nothing is near, and the policy acts near things only."""
+    adapt: tuple[str, ...] = ()
+    """Demonstration files or folders; before each episode the policy imitates some that begin like it, for it alone."""
+    adapt_steps: Annotated[int, msgspec.Meta(ge=1)] = 20
+    """Optimiser steps of that imitation."""
     max_steps: Annotated[int, msgspec.Meta(ge=1)] | None = None
     """Step limit of an episode; the suite's own if not given."""
     seed: Index = 0
@@ -150,7 +154,11 @@ def evaluate(settings: EvalSettings, console: Console, pool: Pool | None = None)
             pool = stack.enter_context(WorkerPool(workers, worker_settings))
         bar = stack.enter_context(Bar(console, "evaluating", sum(len(unit.seeds) for unit in units)))
         known = len(pool.quarantined)
-        results = pool.play(units, policy, bar.episode)
+        results = (
+            adapt.play(units, policy, settings.adapt, settings.adapt_steps, pool, bar.episode)
+            if settings.adapt
+            else pool.play(units, policy, bar.episode)
+        )
         left_out = [str(rollout) for rollout in pool.quarantined[known:]]
     for result in results:
         if settings.videos is not None and result.frames:

@@ -13,6 +13,7 @@ from sim.rollout import Stop
 from tgrpo.algo import estimate, strategies
 from tgrpo.errors import SettingsError
 from tgrpo.learner import Count, LearnerSettings
+from tgrpo.policies.streams import Exploration
 from tgrpo.rewards import load_stages
 from tgrpo.settings import Strict
 
@@ -44,8 +45,8 @@ class TrainSettings(Strict, frozen=True):
     """Rollouts of one group."""
     temperature: Temperature = 0.5
     """At which rollouts sample; evaluation is greedy."""
-    exploration: Literal["token", "chunk"] = "token"
-    """Whether each token is sampled on its own, or the tokens of a chunk lean one way together."""
+    exploration: Exploration = "token"
+    """Whether each token is sampled on its own, or those of a `chunk` or an `episode` lean one way together."""
     execute: Count = 8
     """Actions of each chunk that are executed before the policy is asked again."""
     stop: Stop = "individual"

@@ -1,16 +1,12 @@
-"""A short fine-tuning before an episode, on the stored episodes that fit it, and back to the old weights after it.
+"""Which stored episodes a policy is fine-tuned on for a short while, because they fit the episode that comes.
 
 Source: GC-TTT (arXiv 2507.18809); a reimplementation of its selection from its description, for use between episodes
-only: never inside a control loop, on a robot only while the arm is parked.
+only: never inside a control loop, on a robot only while the arm is parked. :mod:`sim.adapt` does it in evaluations.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
-
 import numpy as np
-import torch
 
 from tgrpo.types import FloatArray
 
@@ -45,25 +41,3 @@ def select(estimates: FloatArray, distances: FloatArray, near: float, share: flo
     relevant = [int(place) for place in np.flatnonzero(distances < near)]
     count = max(1, int(share * len(relevant))) if relevant else 0
     return sorted(relevant, key=lambda place: -float(estimates[place]))[:count]
-
-
-@contextlib.contextmanager
-def adapted(model: torch.nn.Module, step: Callable[[], torch.Tensor], steps: int, rate: float) -> Iterator[None]:
-    """Fine-tunes for the length of a ``with`` block; afterwards the weights are the old ones, bit for bit.
-
-    Args:
-        model: What is trained, in place.
-        step: Computes the loss of one optimiser step.
-        steps: Optimiser steps.
-        rate: Learning rate of AdamW.
-    """
-    before = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    try:
-        optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], rate, weight_decay=0.0)
-        for _ in range(steps):
-            optimiser.zero_grad(set_to_none=True)
-            step().backward()
-            optimiser.step()
-        yield
-    finally:
-        model.load_state_dict(before)

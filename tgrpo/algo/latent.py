@@ -2,8 +2,8 @@
 
 Source: Reparameterized Policy Gradient (arXiv 2307.10710); idea of: its learned dynamics and values are left out. What
 remains: ``z`` is drawn once a rollout and conditions the policy, and a small reward pays for behaviour from which ``z``
-can be told, which forces the modes apart. No policy here reads ``z`` yet; a vision-language-action policy already
-chooses between modes by its tokens.
+can be told, which forces the modes apart. The policies here do not read ``z``. With ``--exploration episode`` it is the
+quantile towards which the action tokens of a rollout lean (:mod:`tgrpo.policies.streams`); nothing is paid for it yet.
 
 Shapes: ``N`` rollouts, ``Z`` latent dimensions.
 """

@@ -43,7 +43,7 @@ class TinyPolicy:
         exploration: How the tokens of a sampled chunk hang together. ``token`` draws each one on its own.
             ``chunk`` draws one quantile for each action dimension and uses it for all ``K`` actions: each
             token keeps its own distribution, but a chunk leans one way as a whole and its gripper switches
-            at most once.
+            at most once. ``episode`` leans one way for a whole rollout.
         lora_targets: Names of the linear layers that get an adapter.
         merges: Exported policies have their adapters merged.
         drifts: Rollouts compute exactly what updates do.

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from tests.demonstrations import demonstration
 from tests.tgrpo.policies.conftest import observation
 from tests.tgrpo.record.episodes import info, write_episode, write_session
 from tgrpo import policies
 from tgrpo.apprentice import Apprentice, ImitationSettings
 from tgrpo.errors import CheckpointError, RecordingError, SettingsError
 from tgrpo.policies.trainable import load_trainable
-from tgrpo.record.demo_file import Demonstration, DemoWriter
+from tgrpo.record.demo_file import DemoWriter
 from tgrpo.session import versions
 from tgrpo.session.learn import Comparer, LearnSettings, main
 from tgrpo.session.lessons import Lesson
@@ -157,13 +158,9 @@ def test_demonstrations_are_taught_beside_corrections(tmp_path, policy_folder):
     session = write_session(
         tmp_path / "session", [(info(purpose="correct"), "success", SHAPE | {"human": range(3, 9)})]
     )
-    actions = np.zeros((5, 7), np.float32)
-    shown = dict.fromkeys(SHAPE["cameras"], np.zeros((2, 32, 32, 3), np.uint8))
-    common = {"actions": actions, "executed": actions, "proprio": np.zeros((5, 8), np.float32), "images": shown}
-    about = {"suite": "libero_spatial", "task": 0, "task_name": "put_it", "instruction": "put it"}
     with DemoWriter(tmp_path / "demos" / "put_it.hdf5", {}) as writer:
         for seed, success in enumerate((True, False)):
-            writer.add(Demonstration(**about, **common, frames=np.array([0, 3], np.int32), seed=seed, success=success))
+            writer.add(demonstration(steps=5, every=3, seed=seed, success=success))
     run(session, policy_folder, "--demos", str(tmp_path / "demos"))
     lesson = json.loads((versions.folder_of(session, 1) / "lesson.json").read_text())
     assert (lesson["episodes"], lesson["demonstrated"]) == ([0], 2)  # what failed is no example
