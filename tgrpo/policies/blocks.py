@@ -10,15 +10,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-ROWS = 4
-"""Rows of a block: what the kernels of x86 processors take at once, or a multiple of it."""
+ROWS = 8
+"""Rows of a block: what the kernels of x86 processors take at once (8 with AVX-512), or a multiple of it."""
 
 
 def whole(rows: Tensor, block: int = ROWS) -> Tensor:
     """Rows ``(B, ...)`` with the last one repeated up to whole blocks; the results' first ``B`` rows are the answer.
 
     Example:
-        >>> whole(torch.tensor([5, 7, 2]))
+        >>> whole(torch.tensor([5, 7, 2]), 4)
         tensor([5, 7, 2, 2])
     """
     return torch.cat([rows, rows[-1:].expand(-len(rows) % block, *rows.shape[1:])])
