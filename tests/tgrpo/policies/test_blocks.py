@@ -11,7 +11,7 @@ def test_blocks_by_hand():
     rows = torch.arange(10).reshape(5, 2)
     assert blocks.whole(rows).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [8, 9], [8, 9], [8, 9]]
     assert blocks.whole(rows, 2).tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [8, 9]]
-    assert blocks.whole(rows[:4], 4).tolist() == rows[:4].tolist()
+    assert blocks.whole(rows[:4]).tolist() == rows[:4].tolist()
 
 
 def test_a_linear_layer_of_few_rows_keeps_its_gradient():
