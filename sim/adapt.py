@@ -51,12 +51,10 @@ def examples(patterns: Sequence[str], policy: Trainable) -> list[Example]:
         SettingsError: A pattern matches nothing, or actions have another length than the policy's.
         UnknownNameError: A demonstration lacks one of the policy's cameras.
     """
-    cameras = tuple(policy.spec.observation.cameras)
     found = []
-    for path in demo_file.paths(patterns):
-        for demo in filter(lambda demo: demo.success, demo_file.read(path, cameras)):
-            value = adaptation.values(np.zeros((1, len(demo.actions))), np.ones(1), GAMMA)
-            found.append(Example(demonstrated(demo, policy.spec), float(value[0])))
+    for demo in demo_file.successes(patterns, policy.spec.observation.cameras):
+        value = adaptation.values(np.zeros((1, len(demo.actions))), np.ones(1), GAMMA)
+        found.append(Example(demonstrated(demo, policy.spec), float(value[0])))
     return found
 
 

@@ -223,6 +223,12 @@ def paths(patterns: Sequence[str]) -> list[Path]:
     return found
 
 
+def successes(patterns: Sequence[str], cameras: Sequence[str]) -> Iterator[Demonstration]:
+    """Successful demonstrations of several files, one after the other; see :func:`paths` and :func:`read`."""
+    for path in paths(patterns):
+        yield from (demo for demo in read(path, tuple(cameras)) if demo.success)
+
+
 def load(path: Path | str, cameras: tuple[str, ...] | None = None) -> list[Demonstration]:
     """Reads all demonstrations of one file into memory; see :func:`read`."""
     return list(read(path, cameras))

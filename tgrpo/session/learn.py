@@ -113,8 +113,7 @@ def earlier(patterns: Sequence[str], spec: PolicySpec) -> list[Lesson]:
         SettingsError: A pattern matches nothing, or actions have another length than the policy's.
         UnknownNameError: A demonstration lacks one of the policy's cameras.
     """
-    cameras = tuple(spec.observation.cameras)
-    found = (demo for path in demo_file.paths(patterns) for demo in demo_file.read(path, cameras) if demo.success)
+    found = demo_file.successes(patterns, spec.observation.cameras)
     return [lesson for demo in found for lesson in demonstrated(demo, spec)]
 
 
