@@ -19,7 +19,8 @@ from sim.rollout import Unit, UnitResult
 from sim.settings import Index, check_states, state_range, step_limit, worker_count
 from sim.vector import WorkerPool, WorkerSettings
 from tgrpo.errors import SettingsError
-from tgrpo.policies import shipped
+from tgrpo.policies import decoding_of, shipped
+from tgrpo.policies.base import Decoding
 from tgrpo.record import eval_result, files
 from tgrpo.record.eval_result import EpisodeResult
 from tgrpo.record.provenance import collect as provenance
@@ -45,7 +46,9 @@ class EvalSettings(Strict, frozen=True):
     execute: Annotated[int, msgspec.Meta(ge=1)] = 8
     """Actions of each chunk that are executed before the policy is asked again."""
     temperature: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    """0 is greedy; above, actions are sampled."""
+    """0 does not sample; above, actions are sampled."""
+    decoding: Decoding | None = None
+    """What the policy does at temperature 0: its most likely bins (`argmax`), the `mean` of all; as it says itself."""
     lookahead: Index = 0
     """Sampled chunks that are tried in the simulator before each decision, of which the best is executed; 0: none."""
     planner: bool = False
@@ -167,7 +170,8 @@ def evaluate(settings: EvalSettings, console: Console, pool: Pool | None = None)
             film.write(settings.videos / name, result)
     if left_out:
         console.print(f"Left out: {'; '.join(left_out)}", highlight=False, soft_wrap=True)
-    return {"left_out": left_out} | eval_result.summarise(
+    decoding = settings.decoding or decoding_of(policy)
+    return {"left_out": left_out, "decoding": decoding} | eval_result.summarise(
         outcomes(results),
         policy=str(settings.policy),
         suite=settings.suite,
@@ -205,6 +209,7 @@ def plan(settings: EvalSettings) -> list[Unit]:
             init_states=(0,),
             env_seed=settings.seed,
             temperature=settings.temperature,
+            decoding=settings.decoding,
             execute=settings.execute,
             max_steps=step_limit(settings),
             keep=False,

@@ -13,6 +13,7 @@ from sim.rollout import Stop
 from tgrpo.algo import estimate, strategies
 from tgrpo.errors import SettingsError
 from tgrpo.learner import Count, LearnerSettings
+from tgrpo.policies.base import Decoding
 from tgrpo.policies.streams import Exploration
 from tgrpo.rewards import load_stages
 from tgrpo.settings import Strict
@@ -44,9 +45,11 @@ class TrainSettings(Strict, frozen=True):
     group_size: Annotated[int, msgspec.Meta(ge=2)] = 8
     """Rollouts of one group."""
     temperature: Temperature = 0.5
-    """At which rollouts sample; evaluation is greedy."""
+    """At which rollouts sample; evaluation does not."""
     exploration: Exploration = "token"
     """Whether each token is sampled on its own, or those of a `chunk` or an `episode` lean one way together."""
+    decoding: Decoding = "argmax"
+    """What evaluations and the trained policy do without sampling: the most likely bins, or the `mean` of all bins."""
     execute: Count = 8
     """Actions of each chunk that are executed before the policy is asked again."""
     stop: Stop = "individual"

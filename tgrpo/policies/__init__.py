@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tgrpo.errors import CheckpointError, UnknownNameError
+from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError
+from tgrpo.policies.base import Decoding
 from tgrpo.policies.base import Policy as Policy
 
 KINDS = ("tiny", "random", "replay", "openvla", "openvla_oft", "served")
@@ -27,17 +28,31 @@ def shipped(name: str) -> Path:
     return Path(name) if Path(name).exists() else inside
 
 
-def load(folder: str | Path) -> Policy:
+def load(folder: str | Path, decoding: Decoding | None = None) -> Policy:
     """Loads the policy of a checkpoint folder.
 
     Args:
         folder: A folder with a ``policy.json``, or an official one of OpenVLA.
+        decoding: What the policy does when it does not sample; as its ``policy.json`` says by default.
 
     Raises:
         CheckpointError: The folder is not a checkpoint or its weights are damaged.
         UnknownNameError: It holds a kind of policy that this version does not know.
+        SettingsError: It is of a kind that has no bins here to decode in another way.
     """
-    path = Path(folder)
+    policy = _load(Path(folder))
+    if decoding is None:
+        return policy
+    if not hasattr(policy, "decoding"):
+        raise SettingsError(
+            f"decoding {decoding!r}: a policy of the kind {kind_of(Path(folder))!r} has no bins to decode. Leave it "
+            "out; for a served policy, write it in the policy.json of the checkpoint that is served."
+        )
+    policy.decoding = decoding
+    return policy
+
+
+def _load(path: Path) -> Policy:
     kind = kind_of(path)
     if kind == "tiny":
         from tgrpo.policies.tiny import TinyPolicy
@@ -56,6 +71,14 @@ def load(folder: str | Path) -> Policy:
 
         return RandomPolicy.load(path) if kind == "random" else ReplayPolicy.load(path)
     raise UnknownNameError("kind of policy", kind, KINDS)
+
+
+def decoding_of(path: Path) -> Decoding:
+    """What a checkpoint does when it does not sample, without loading it."""
+    file = path / "policy.json"
+    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    decoding: Decoding = told.get("decoding", "argmax")
+    return decoding
 
 
 def kind_of(path: Path) -> Any:

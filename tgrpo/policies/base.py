@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, Observation
+
+Decoding: TypeAlias = Literal["argmax", "mean"]
+"""What a policy does that does not sample: its most likely bin, as OpenVLA, or the mean of its bins.
+
+Bins are in the order of their values: where many neighbours are likely, which one is the most likely says little.
+"""
 
 
 @runtime_checkable
@@ -38,7 +44,7 @@ class Policy(Protocol):
 
         Args:
             observations: One for each row.
-            temperature: 0 takes the most likely bins, anything above samples at that temperature.
+            temperature: 0 does not sample, anything above does at that temperature.
             rows: Which rows of ``reset`` the observations belong to; all of them by default.
         """
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from tgrpo.policies.base import Decoding
 from tgrpo.policies.vla import prompts
 from tgrpo.policies.vla.decision import DIMS, Chosen, choose, drawn, temperatures_of
 from tgrpo.policies.vla.engine import Engine
@@ -31,6 +32,7 @@ class OpenVLA:
     Attributes:
         folder: What was loaded.
         network: The weights.
+        decoding: What it does when it does not sample; an engine that is there already keeps what it was made with.
 
     Example:
         >>> vla = OpenVLA.from_pretrained("openvla-7b-finetuned-libero-spatial")  # doctest: +SKIP
@@ -48,6 +50,7 @@ class OpenVLA:
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
         self.network = folder.network
+        self.decoding: Decoding = "argmax"
 
     @classmethod
     def from_pretrained(
@@ -137,7 +140,7 @@ class OpenVLA:
         Args:
             prompt_ids: As for :meth:`action_logits`.
             pixel_values: ``(B, 6, 224, 224)``.
-            temperature: 0 takes the most likely bins.
+            temperature: 0 does not sample.
             quantiles: Uniform numbers ``(B, 1, A)`` that samples are made of; from torch's generator by default.
             prompt_mask: As for :meth:`action_logits`.
 
@@ -174,7 +177,7 @@ class OpenVLA:
                 end = length + place
                 hidden = trunk(token, context.lengths[:, None] + place - 1, mask[..., :end], cache, end - 1)
             logits = network.action_scores(hidden).flip(-1)[:, :, None]
-            bins, log_probs = choose(logits, temperatures, quantiles[:, :, place : place + 1])
+            bins, log_probs = choose(logits, temperatures, quantiles[:, :, place : place + 1], self.decoding)
             decided.append((bins, logits, log_probs))
         return tuple(torch.cat(part, 2) for part in zip(*decided, strict=True))
 

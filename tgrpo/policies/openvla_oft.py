@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError, UnknownNameError
+from tgrpo.policies.base import Decoding
 from tgrpo.policies.vla import prompts, weights
 from tgrpo.policies.vla.decision import Chosen, choose, drawn, temperatures_of
 from tgrpo.policies.vla.engine import Engine
@@ -38,6 +39,7 @@ class OpenVLAOFT:
         network: The weights.
         num_images: Pictures of one observation ``I``: third person, then wrist.
         head: ``discrete`` classifies 256 bins, as RL needs it; ``l1`` regresses numbers.
+        decoding: What it does when it does not sample; an engine that is there already keeps what it was made with.
     """
 
     chunk = CHUNK
@@ -56,6 +58,7 @@ class OpenVLAOFT:
         self.folder = folder
         self.network = folder.network
         self.num_images = num_images
+        self.decoding: Decoding = "argmax"
         self._stop = append_stop_token
         self._action_head: ActionHead | None = None
         self._proprio: ProprioProjector | None = None
@@ -217,7 +220,7 @@ class OpenVLAOFT:
         if self._action_head is not None:
             return (self._action_head(hidden),)
         logits = self.scores(hidden).flip(-1)
-        bins, log_probs = choose(logits, temperatures, quantiles)
+        bins, log_probs = choose(logits, temperatures, quantiles, self.decoding)
         return bins, logits, log_probs
 
     def _ask(
@@ -268,7 +271,7 @@ class OpenVLAOFT:
             prompt_ids: As for :meth:`chunk_hidden`, like the next two.
             pixel_values: Pictures.
             proprio: Proprioception.
-            temperature: 0 takes the most likely bins.
+            temperature: 0 does not sample.
             quantiles: Uniform numbers ``(B, K, A)`` that samples are made of; from torch's generator by default.
             prompt_mask: As for :meth:`chunk_hidden`.
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError
 from tgrpo.policies.adapters import Adapters
+from tgrpo.policies.base import Decoding
 from tgrpo.policies.openvla import OpenVLA
 from tgrpo.policies.openvla_oft import COMPONENTS, OpenVLAOFT
 from tgrpo.policies.streams import Exploration, Streams
@@ -61,10 +62,14 @@ class VlaPolicy:
         Raises:
             UnknownNameError: The checkpoint has no statistics of the wanted data set, or several to choose from.
             CheckpointError: They belong to another robot.
+            SettingsError: The head regresses, so it has no bins to take the mean of.
         """
+        if settings.decoding == "mean" and isinstance(vla, OpenVLAOFT) and vla.head == "l1":
+            raise SettingsError("decoding 'mean' is of bins, which the head 'l1' does not have; use 'argmax'.")
         self.vla = vla
         self.settings = settings
         self.model = vla.network
+        self.decoding = settings.decoding
         self.exploration: Exploration = "token"
         self._streams = Streams()
         self._adapters: Adapters | None = None
@@ -90,6 +95,17 @@ class VlaPolicy:
     def normalisation(self) -> str:
         """Name of the statistics that actions and proprioception are scaled with."""
         return choose_key(dict(self.vla.folder.statistics), self.settings.key)
+
+    @property
+    def decoding(self) -> Decoding:
+        """What it does when it does not sample."""
+        return self.settings.decoding
+
+    @decoding.setter
+    def decoding(self, decoding: Decoding) -> None:
+        self.settings = msgspec.structs.replace(self.settings, decoding=decoding)
+        self.vla.decoding = decoding
+        self.vla.__dict__.pop("engine", None)
 
     def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:
         """Starts one episode for each row, with its own stream of random numbers."""

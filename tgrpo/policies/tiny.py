@@ -17,6 +17,7 @@ from torch import Tensor
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import bins, blocks, tokens
 from tgrpo.policies.adapters import Adapters
+from tgrpo.policies.base import Decoding
 from tgrpo.policies.prompt import encode_prompt
 from tgrpo.policies.streams import Exploration, Streams
 from tgrpo.policies.tiny_model import LORA_TARGETS, TinyConfig, TinyModel
@@ -33,6 +34,7 @@ class _Description(Strict, frozen=True):
     kind: Literal["tiny"]
     exploration: Exploration
     config: TinyConfig
+    decoding: Decoding = "argmax"
 
 
 class TinyPolicy:
@@ -44,6 +46,7 @@ class TinyPolicy:
             ``chunk`` draws one quantile for each action dimension and uses it for all ``K`` actions: each
             token keeps its own distribution, but a chunk leans one way as a whole and its gripper switches
             at most once. ``episode`` leans one way for a whole rollout.
+        decoding: What it does when it does not sample.
         lora_targets: Names of the linear layers that get an adapter.
         merges: Exported policies have their adapters merged.
         drifts: Rollouts compute exactly what updates do.
@@ -55,9 +58,10 @@ class TinyPolicy:
     drifts = False
     micro_batch = 0
 
-    def __init__(self, model: TinyModel, exploration: Exploration = "token") -> None:
+    def __init__(self, model: TinyModel, exploration: Exploration = "token", decoding: Decoding = "argmax") -> None:
         self.model = model.eval()
         self.exploration = exploration
+        self.decoding = decoding
         self._streams = Streams()
 
     @property
@@ -78,7 +82,7 @@ class TinyPolicy:
         inputs = (blocks.whole(part, 2) for part in self.collate(observations))
         logits = self.model(*inputs)[: len(observations)]
         if temperature == 0.0:
-            chosen, log_probs = logits.argmax(-1), [None] * len(observations)
+            chosen, log_probs = tokens.decide(logits, self.decoding), [None] * len(observations)
         else:
             everything = tokens.log_probs_of_bins(logits, temperature)
             wanted = range(len(observations)) if rows is None else rows
@@ -150,7 +154,7 @@ class TinyPolicy:
             folder: Where to.
             weights: All weights by name; the model's own by default.
         """
-        description = _Description(kind="tiny", exploration=self.exploration, config=self.model.config)
+        description = _Description("tiny", self.exploration, self.model.config, self.decoding)
         (folder / "policy.json").write_bytes(msgspec.json.format(msgspec.json.encode(description), indent=1))
         tensors = self.model.state_dict() if weights is None else weights
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
@@ -175,7 +179,7 @@ class TinyPolicy:
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(f"{folder / WEIGHTS}: {error}") from error
-        return cls(model, description.exploration)
+        return cls(model, description.exploration, description.decoding)
 
 
 @lru_cache(maxsize=256)

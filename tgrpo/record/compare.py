@@ -19,7 +19,8 @@ from tgrpo.record.stats import Outcomes, Paired, episodes_to_decide, paired
 SCHEMA = "tgrpo/compare/1"
 SIGNIFICANT = 0.05
 """A difference is claimed for a p below this."""
-_MUST_AGREE = ("suite", "mode", "seed", "temperature")
+_MUST_AGREE = {"suite": None, "mode": None, "seed": None, "temperature": None, "decoding": "argmax"}
+"""Conditions, with what holds where an older file does not say."""
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,9 @@ def _only(found: Outcomes, task: int) -> Outcomes:
 
 def _warnings(a: Mapping[str, Any], b: Mapping[str, Any], only_a: int, only_b: int) -> list[str]:
     warnings = [
-        f"{name} differs: {a.get(name)!r} in A, {b.get(name)!r} in B, so the pairs are not under the same conditions."
-        for name in _MUST_AGREE
-        if a.get(name) != b.get(name)
+        f"{name} differs: {in_a!r} in A, {in_b!r} in B, so the pairs are not under the same conditions."
+        for name, usual in _MUST_AGREE.items()
+        if (in_a := a.get(name, usual)) != (in_b := b.get(name, usual))
     ]
     if only_a or only_b:
         warnings.append(f"{only_a} episodes of A and {only_b} of B have no partner and are left out.")

@@ -73,6 +73,29 @@ def test_same_seed_same_episode_in_any_batch(policy, view):
         assert np.allclose(mine.log_probs, alone.log_probs, atol=1e-4)
 
 
+def test_the_mean_of_the_bins_is_a_setting(policy, view, tmp_path):
+    """One token after another each later logit depends on the tokens before, and so is computed from the means here."""
+    policy.reset([0])
+    [greedy] = policy.act([view(0)])
+    policy.decoding = "mean"
+    [mean] = policy.act([view(0)])
+    with torch.no_grad():
+        logits = policy.logits(policy.collate([view(0)]), torch.from_numpy(mean.tokens)[None])[0]
+    wanted = (logits.double().softmax(-1) * torch.arange(256)).sum(-1)
+    assert np.abs(wanted.numpy() - mean.tokens).max() < 0.501
+    assert not np.array_equal(greedy.tokens, mean.tokens)
+    policy.save(tmp_path)
+    assert load(tmp_path).decoding == "mean"
+    policy.decoding = "argmax"
+    assert np.array_equal(policy.act([view(0)])[0].tokens, greedy.tokens)
+
+
+def test_a_head_that_regresses_has_no_bins(changed, components):
+    folder = describe(changed, kind="openvla_oft", head="l1", components=str(components), decoding="mean")
+    with pytest.raises(SettingsError, match="'l1' does not have"):
+        load(folder)
+
+
 def test_a_row_that_was_not_reset_is_refused(policy, view):
     policy.reset([1])
     with pytest.raises(PolicyError, match="reset"):

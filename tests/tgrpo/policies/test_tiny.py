@@ -10,9 +10,11 @@ from safetensors.torch import load_file, save_file
 
 import tgrpo
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError
-from tgrpo.policies import bins, load, tokens
+from tgrpo.policies import bins, decoding_of, load, tokens
+from tgrpo.policies.simple import RandomPolicy
 from tgrpo.policies.tiny import TinyPolicy
 from tgrpo.policies.tiny_model import TinyConfig, TinyModel, body_features
+from tgrpo.spec import PolicySpec
 from tgrpo.types import Observation
 
 CHECKPOINTS = Path(tgrpo.__file__).parent / "checkpoints"
@@ -71,6 +73,43 @@ def test_a_bin_without_probability_is_never_drawn():
     log_probs = torch.tensor([0.0, 1.0, 0.0]).log().expand(1, 1, 3, 3)
     quantiles = torch.tensor([[[0.0, 0.5, 1 - 1e-12]]], dtype=torch.float64)
     assert tokens.sample(log_probs, quantiles).tolist() == [[[1, 1, 1]]]
+
+
+def test_decisions_without_sampling_by_hand():
+    """Two bins hold 0.7, far from the likeliest: 0.3 * 0 + 0.25 * 4 + 0.25 * 5 + 0.2 * 6 = 3.45; a tie is not met."""
+    logits = torch.tensor([0.3, 0.0, 0.0, 0.0, 0.25, 0.25, 0.2]).log()
+    assert tokens.decide(logits, "argmax").item() == 0
+    assert tokens.decide(logits, "mean").item() == 3
+    assert tokens.decide(torch.full((2, 7, 256), -1.0), "mean").unique().tolist() == [128]  # 127.5, to even
+
+
+def test_the_mean_is_decided_alike_in_any_batch(make_tiny, look):
+    policy = make_tiny()
+    policy.decoding = "mean"
+    views = [look(i) for i in range(6)]
+    crowded = policy.act(views)
+    assert all(
+        np.array_equal(policy.act([view])[0].tokens, chunk.tokens) for view, chunk in zip(views, crowded, strict=False)
+    )
+    with torch.no_grad():
+        probabilities = policy.model(*policy.collate(views)).softmax(-1).numpy()
+    assert np.abs((probabilities @ np.arange(256)) - np.stack([chunk.tokens for chunk in crowded])).max() < 0.5001
+
+
+def test_decoding_is_part_of_the_checkpoint_and_can_be_said_otherwise(make_tiny, look, tmp_path):
+    policy = make_tiny()
+    policy.decoding = "mean"
+    policy.save(tmp_path)
+    assert (load(tmp_path).decoding, decoding_of(tmp_path)) == ("mean", "mean")
+    greedy = load(tmp_path, "argmax")
+    assert np.array_equal(greedy.act([look(0)])[0].tokens, make_tiny().act([look(0)])[0].tokens)
+    assert decoding_of(CHECKPOINTS / "tiny-libero") == "argmax"
+
+
+def test_a_policy_without_bins_has_nothing_to_decode(tmp_path):
+    RandomPolicy(PolicySpec()).save(tmp_path)
+    with pytest.raises(SettingsError, match=r"decoding 'mean'.*'random'.*Leave it out"):
+        load(tmp_path, "mean")
 
 
 def test_chunk_exploration_moves_the_gripper_at_most_once(make_tiny, look):

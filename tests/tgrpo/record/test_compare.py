@@ -39,8 +39,9 @@ def test_only_common_states_count(evaluation):
 def test_other_conditions_are_warned_about(evaluation):
     a = evaluation("10", mode="exact", seed=0, temperature=0.0)
     b = evaluation("11", mode="fast", seed=1, temperature=1.0)
-    warnings = compare(a, b)["warnings"]
-    assert [warning.split()[0] for warning in warnings] == ["mode", "seed", "temperature"]
+    warnings = compare(a, b | {"decoding": "mean"})["warnings"]
+    assert [warning.split()[0] for warning in warnings] == ["mode", "seed", "temperature", "decoding"]
+    assert not compare(a, a | {"decoding": "argmax"})["warnings"]  # what older files do not say
     assert "'exact' in A, 'fast' in B" in warnings[0]
 
 

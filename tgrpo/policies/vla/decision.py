@@ -9,6 +9,7 @@ from torch import Tensor
 
 from tgrpo.errors import PolicyError
 from tgrpo.policies import tokens
+from tgrpo.policies.base import Decoding
 
 DIMS = 7
 """Action dimensions ``A``."""
@@ -26,19 +27,22 @@ class Chosen:
     """``(B, K, A)`` at the sampling temperature [nat]; None if greedy."""
 
 
-def choose(logits: Tensor, temperatures: Tensor, quantiles: Tensor) -> tuple[Tensor, Tensor]:
+def choose(
+    logits: Tensor, temperatures: Tensor, quantiles: Tensor, decoding: Decoding = "argmax"
+) -> tuple[Tensor, Tensor]:
     """Bins and their log-probabilities, both ``(B, K, A)``.
 
     It depends on no value, so a graphics card can record it.
 
     Args:
         logits: ``(B, K, A, V)``.
-        temperatures: ``(B,)``; 0 takes the most likely bins, whose log-probabilities then are those at 1.
+        temperatures: ``(B,)``; 0 does not sample, and log-probabilities then are those at 1.
         quantiles: Uniform numbers ``(B, K, A)`` that samples are made of.
+        decoding: What is chosen without sampling.
     """
     sampled = (temperatures > 0)[:, None, None]
     everything = tokens.log_probs_of_bins(logits, torch.where(sampled, temperatures[:, None, None], 1.0)[..., None])
-    bins = torch.where(sampled, tokens.sample(everything, quantiles), logits.argmax(-1))
+    bins = torch.where(sampled, tokens.sample(everything, quantiles), tokens.decide(logits, decoding))
     return bins, tokens.gather(everything, bins)
 
 
