@@ -19,8 +19,8 @@ from sim.rollout import Unit, UnitResult
 from sim.settings import Index, check_states, state_range, step_limit, worker_count
 from sim.vector import WorkerPool, WorkerSettings
 from tgrpo.errors import SettingsError
-from tgrpo.policies import decoding_of, shipped
-from tgrpo.policies.base import Decoding
+from tgrpo.policies import mean_temperature_of, shipped
+from tgrpo.policies.base import MeanTemperature
 from tgrpo.record import eval_result, files
 from tgrpo.record.eval_result import EpisodeResult
 from tgrpo.record.provenance import collect as provenance
@@ -47,8 +47,9 @@ class EvalSettings(Strict, frozen=True):
     """Actions of each chunk that are executed before the policy is asked again."""
     temperature: Annotated[float, msgspec.Meta(ge=0)] = 0.0
     """0 does not sample; above, actions are sampled."""
-    decoding: Decoding | None = None
-    """What the policy does at temperature 0: its most likely bins (`argmax`), the `mean` of all; as it says itself."""
+    mean_temperature: MeanTemperature | None = None
+    """What the policy does if it does not sample: the mean of its bins at this temperature, or, at 0, its most likely
+    bins; as its checkpoint says if not given."""
     lookahead: Index = 0
     """Sampled chunks that are tried in the simulator before each decision, of which the best is executed; 0: none."""
     planner: bool = False
@@ -170,8 +171,8 @@ def evaluate(settings: EvalSettings, console: Console, pool: Pool | None = None)
             film.write(settings.videos / name, result)
     if left_out:
         console.print(f"Left out: {'; '.join(left_out)}", highlight=False, soft_wrap=True)
-    decoding = settings.decoding or decoding_of(policy)
-    return {"left_out": left_out, "decoding": decoding} | eval_result.summarise(
+    mean = mean_temperature_of(policy) if settings.mean_temperature is None else settings.mean_temperature
+    return {"left_out": left_out, "mean_temperature": mean} | eval_result.summarise(
         outcomes(results),
         policy=str(settings.policy),
         suite=settings.suite,
@@ -209,7 +210,7 @@ def plan(settings: EvalSettings) -> list[Unit]:
             init_states=(0,),
             env_seed=settings.seed,
             temperature=settings.temperature,
-            decoding=settings.decoding,
+            mean_temperature=settings.mean_temperature,
             execute=settings.execute,
             max_steps=step_limit(settings),
             keep=False,

@@ -230,7 +230,7 @@ class Follower:
         settings = begin.settings
         torch.set_num_threads(worker_count(settings))
         policy = load_trainable(begin.run / START)
-        policy.exploration, policy.decoding = settings.exploration, settings.decoding
+        policy.exploration, policy.mean_temperature = settings.exploration, settings.mean_temperature
         self._settings, self._learner, self._cancel = settings, _learner(Learner, policy, settings), Cancel()
         # Hidden like every file under construction; the next run removes what a killed one leaves.
         self._acting = begin.run / f".tmp-acting-{sharding.rank()}"

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from sim.libero import LiberoEnv
 from sim.snapshot import Snapshot
 from tgrpo.algo.cutting import deadline, stuck
-from tgrpo.policies.base import Asynchronous, Decoding, Policy
+from tgrpo.policies.base import Asynchronous, MeanTemperature, Policy
 from tgrpo.rewards import StageFile, StageMachine
 from tgrpo.rewards.machine import MachineState
 from tgrpo.settings import Strict
@@ -49,8 +49,8 @@ class Unit(Strict, frozen=True):
     seeds: tuple[int, ...] = (0,)
     """Seed of each rollout's sampling."""
     temperature: Annotated[float, msgspec.Meta(ge=0)] = 0.0
-    decoding: Decoding | None = None
-    """What the policy does at temperature 0; as its checkpoint says by default."""
+    mean_temperature: MeanTemperature | None = None
+    """At which the policy takes the mean of its bins at temperature 0; as its checkpoint says by default."""
     execute: Annotated[int, msgspec.Meta(ge=1)] = 8
     """Actions of each chunk that are executed before the policy is asked again."""
     max_steps: Annotated[int, msgspec.Meta(ge=1)] | None = None

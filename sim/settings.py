@@ -13,7 +13,7 @@ from sim.rollout import Stop
 from tgrpo.algo import estimate, strategies
 from tgrpo.errors import SettingsError
 from tgrpo.learner import Count, LearnerSettings
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 from tgrpo.policies.streams import Exploration
 from tgrpo.rewards import load_stages
 from tgrpo.settings import Strict
@@ -48,8 +48,9 @@ class TrainSettings(Strict, frozen=True):
     """At which rollouts sample; evaluation does not."""
     exploration: Exploration = "token"
     """Whether each token is sampled on its own, or those of a `chunk` or an `episode` lean one way together."""
-    decoding: Decoding = "argmax"
-    """What evaluations and the trained policy do without sampling: the most likely bins, or the `mean` of all bins."""
+    mean_temperature: MeanTemperature = 0.0
+    """What evaluations and the trained policy do without sampling: the mean of all bins at this temperature, or, at 0,
+    the most likely bins."""
     execute: Count = 8
     """Actions of each chunk that are executed before the policy is asked again."""
     stop: Stop = "individual"

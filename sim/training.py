@@ -120,7 +120,7 @@ class Training:
         # An update runs while the workers wait, so it may have their cores.
         torch.set_num_threads(ranks.worker_count(settings))
         policy = load_trainable(self.run.path / START)
-        policy.exploration, policy.decoding = settings.exploration, settings.decoding
+        policy.exploration, policy.mean_temperature = settings.exploration, settings.mean_temperature
         self.learner = (
             ranks.learner(policy, settings, self.run.path)
             if sharding.world() > 1
@@ -245,7 +245,7 @@ class Training:
             if result.frames:
                 film.save(self.run.path, result, video)
         self.totals["evaluation"] += time.monotonic() - started
-        return {"decoding": settings.decoding} | eval_result.summarise(
+        return {"mean_temperature": settings.mean_temperature} | eval_result.summarise(
             outcomes(results),
             policy=str(self.run.checkpoint(self.iteration)) if self.iteration else settings.policy,
             suite=settings.suite,

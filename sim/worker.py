@@ -22,7 +22,7 @@ from sim.lookahead import Lookahead
 from sim.rollout import Helpers, Part, StopSignal, Unit, UnitResult, play
 from tgrpo.errors import SimulationError, TgrpoError
 from tgrpo.policies import Policy, load
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 from tgrpo.rewards import load_stages
 
 _log = logging.getLogger(__name__)
@@ -160,12 +160,12 @@ class Stage:
             pulse: Of this worker.
         """
         self._mode, self._pulse = mode, pulse
-        self._policy: tuple[tuple[str, Decoding | None], Policy] | None = None
+        self._policy: tuple[tuple[str, MeanTemperature | None], Policy] | None = None
         self._env: LiberoEnv | None = None
 
     def play(self, job: Job, slots: MutableSequence[int], helpers: Helpers) -> UnitResult:
         """Plays rollouts, with a new environment or policy only where the last ones had another one."""
-        unit, policy = job.part.unit, self._load(job.policy, job.part.unit.decoding)
+        unit, policy = job.part.unit, self._load(job.policy, job.part.unit.mean_temperature)
         env = self._enter(unit, policy)
         alone = unit.lookahead > 0 or unit.planner
         stages = load_stages(unit.suite, env.name) if unit.rewards or alone else None
@@ -180,10 +180,10 @@ class Stage:
         """Lets go of an environment that an error may have left in any state."""
         self._env = None
 
-    def _load(self, folder: str, decoding: Decoding | None) -> Policy:
-        if self._policy is None or self._policy[0] != (folder, decoding):
+    def _load(self, folder: str, mean_temperature: MeanTemperature | None) -> Policy:
+        if self._policy is None or self._policy[0] != (folder, mean_temperature):
             self._pulse.beat = time.monotonic() + SILENT
-            self._policy = ((folder, decoding), load(folder, decoding))
+            self._policy = ((folder, mean_temperature), load(folder, mean_temperature))
         return self._policy[1]
 
     def _enter(self, unit: Unit, policy: Policy) -> LiberoEnv:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tgrpo.errors import CheckpointError, SettingsError, UnknownNameError
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 from tgrpo.policies.base import Policy as Policy
 
 KINDS = ("tiny", "random", "replay", "openvla", "openvla_oft", "served")
@@ -28,12 +28,12 @@ def shipped(name: str) -> Path:
     return Path(name) if Path(name).exists() else inside
 
 
-def load(folder: str | Path, decoding: Decoding | None = None) -> Policy:
+def load(folder: str | Path, mean_temperature: MeanTemperature | None = None) -> Policy:
     """Loads the policy of a checkpoint folder.
 
     Args:
         folder: A folder with a ``policy.json``, or an official one of OpenVLA.
-        decoding: What the policy does when it does not sample; as its ``policy.json`` says by default.
+        mean_temperature: At which it takes the mean of its bins without sampling; as it says itself by default.
 
     Raises:
         CheckpointError: The folder is not a checkpoint or its weights are damaged.
@@ -41,14 +41,14 @@ def load(folder: str | Path, decoding: Decoding | None = None) -> Policy:
         SettingsError: It is of a kind that has no bins here to decode in another way.
     """
     policy = _load(Path(folder))
-    if decoding is None:
+    if mean_temperature is None:
         return policy
-    if not hasattr(policy, "decoding"):
+    if not hasattr(policy, "mean_temperature"):
         raise SettingsError(
-            f"decoding {decoding!r}: a policy of the kind {kind_of(Path(folder))!r} has no bins to decode. Leave it "
-            "out; for a served policy, write it in the policy.json of the checkpoint that is served."
+            f"mean_temperature {mean_temperature:g}: a policy of the kind {kind_of(Path(folder))!r} has no bins to "
+            "take the mean of. Leave it out; for a served policy, write it in the policy.json of its checkpoint."
         )
-    policy.decoding = decoding
+    policy.mean_temperature = mean_temperature
     return policy
 
 
@@ -73,12 +73,12 @@ def _load(path: Path) -> Policy:
     raise UnknownNameError("kind of policy", kind, KINDS)
 
 
-def decoding_of(path: Path) -> Decoding:
-    """What a checkpoint does when it does not sample, without loading it."""
+def mean_temperature_of(path: Path) -> MeanTemperature:
+    """At which a checkpoint takes the mean of its bins without sampling, without loading it."""
     file = path / "policy.json"
     told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    decoding: Decoding = told.get("decoding", "argmax")
-    return decoding
+    temperature: MeanTemperature = told.get("mean_temperature", 0.0)
+    return temperature
 
 
 def kind_of(path: Path) -> Any:

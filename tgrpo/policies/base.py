@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Annotated, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
 
 from tgrpo.spec import PolicySpec
 from tgrpo.types import ActionChunk, Observation
 
-Decoding: TypeAlias = Literal["argmax", "mean"]
-"""What a policy does that does not sample: its most likely bin, as OpenVLA, or the mean of its bins.
+MeanTemperature: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
+"""Temperature at which the mean of a policy's bins is what it does without sampling; 0 takes its most likely bins.
 
-Bins are in the order of their values: where many neighbours are likely, which one is the most likely says little.
+The most likely bin, which OpenVLA takes, is the limit of the mean at low temperatures. Bins are in the order of their
+values: where many neighbours are likely, which one is the most likely says little, and the mean says more.
 """
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 from tgrpo.policies.vla import prompts
 from tgrpo.policies.vla.decision import DIMS, Chosen, choose, drawn, temperatures_of
 from tgrpo.policies.vla.engine import Engine
@@ -32,7 +32,8 @@ class OpenVLA:
     Attributes:
         folder: What was loaded.
         network: The weights.
-        decoding: What it does when it does not sample; an engine that is there already keeps what it was made with.
+        mean_temperature: At which it takes the mean of its bins without sampling, 0 for the most likely ones; an engine
+            that is there already keeps what it was made with.
 
     Example:
         >>> vla = OpenVLA.from_pretrained("openvla-7b-finetuned-libero-spatial")  # doctest: +SKIP
@@ -50,7 +51,7 @@ class OpenVLA:
     def __init__(self, folder: Folder) -> None:
         self.folder = folder
         self.network = folder.network
-        self.decoding: Decoding = "argmax"
+        self.mean_temperature: MeanTemperature = 0.0
 
     @classmethod
     def from_pretrained(
@@ -177,7 +178,7 @@ class OpenVLA:
                 end = length + place
                 hidden = trunk(token, context.lengths[:, None] + place - 1, mask[..., :end], cache, end - 1)
             logits = network.action_scores(hidden).flip(-1)[:, :, None]
-            bins, log_probs = choose(logits, temperatures, quantiles[:, :, place : place + 1], self.decoding)
+            bins, log_probs = choose(logits, temperatures, quantiles[:, :, place : place + 1], self.mean_temperature)
             decided.append((bins, logits, log_probs))
         return tuple(torch.cat(part, 2) for part in zip(*decided, strict=True))
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError, UnknownNameError
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 from tgrpo.policies.vla import prompts, weights
 from tgrpo.policies.vla.decision import Chosen, choose, drawn, temperatures_of
 from tgrpo.policies.vla.engine import Engine
@@ -39,7 +39,8 @@ class OpenVLAOFT:
         network: The weights.
         num_images: Pictures of one observation ``I``: third person, then wrist.
         head: ``discrete`` classifies 256 bins, as RL needs it; ``l1`` regresses numbers.
-        decoding: What it does when it does not sample; an engine that is there already keeps what it was made with.
+        mean_temperature: At which it takes the mean of its bins without sampling, 0 for the most likely ones; an engine
+            that is there already keeps what it was made with.
     """
 
     chunk = CHUNK
@@ -58,7 +59,7 @@ class OpenVLAOFT:
         self.folder = folder
         self.network = folder.network
         self.num_images = num_images
-        self.decoding: Decoding = "argmax"
+        self.mean_temperature: MeanTemperature = 0.0
         self._stop = append_stop_token
         self._action_head: ActionHead | None = None
         self._proprio: ProprioProjector | None = None
@@ -220,7 +221,7 @@ class OpenVLAOFT:
         if self._action_head is not None:
             return (self._action_head(hidden),)
         logits = self.scores(hidden).flip(-1)
-        bins, log_probs = choose(logits, temperatures, quantiles, self.decoding)
+        bins, log_probs = choose(logits, temperatures, quantiles, self.mean_temperature)
         return bins, logits, log_probs
 
     def _ask(

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError
 from tgrpo.policies.adapters import Adapters
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 from tgrpo.policies.openvla import OpenVLA
 from tgrpo.policies.openvla_oft import COMPONENTS, OpenVLAOFT
 from tgrpo.policies.streams import Exploration, Streams
@@ -64,12 +64,12 @@ class VlaPolicy:
             CheckpointError: They belong to another robot.
             SettingsError: The head regresses, so it has no bins to take the mean of.
         """
-        if settings.decoding == "mean" and isinstance(vla, OpenVLAOFT) and vla.head == "l1":
-            raise SettingsError("decoding 'mean' is of bins, which the head 'l1' does not have; use 'argmax'.")
+        if settings.mean_temperature and isinstance(vla, OpenVLAOFT) and vla.head == "l1":
+            raise SettingsError("mean_temperature is of bins, which the head 'l1' does not have; use 0.")
         self.vla = vla
         self.settings = settings
         self.model = vla.network
-        self.decoding = settings.decoding
+        self.mean_temperature = settings.mean_temperature
         self.exploration: Exploration = "token"
         self._streams = Streams()
         self._adapters: Adapters | None = None
@@ -97,14 +97,14 @@ class VlaPolicy:
         return choose_key(dict(self.vla.folder.statistics), self.settings.key)
 
     @property
-    def decoding(self) -> Decoding:
-        """What it does when it does not sample."""
-        return self.settings.decoding
+    def mean_temperature(self) -> MeanTemperature:
+        """At which it takes the mean of its bins without sampling; 0 takes the most likely ones."""
+        return self.settings.mean_temperature
 
-    @decoding.setter
-    def decoding(self, decoding: Decoding) -> None:
-        self.settings = msgspec.structs.replace(self.settings, decoding=decoding)
-        self.vla.decoding = decoding
+    @mean_temperature.setter
+    def mean_temperature(self, temperature: MeanTemperature) -> None:
+        self.settings = msgspec.structs.replace(self.settings, mean_temperature=temperature)
+        self.vla.mean_temperature = temperature
         self.vla.__dict__.pop("engine", None)
 
     def reset(self, seeds: Sequence[int], decisions: Sequence[int] | None = None) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from tgrpo.errors import CheckpointError, PolicyError
 from tgrpo.policies import bins, blocks, tokens
 from tgrpo.policies.adapters import Adapters
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 from tgrpo.policies.prompt import encode_prompt
 from tgrpo.policies.streams import Exploration, Streams
 from tgrpo.policies.tiny_model import LORA_TARGETS, TinyConfig, TinyModel
@@ -34,7 +34,7 @@ class _Description(Strict, frozen=True):
     kind: Literal["tiny"]
     exploration: Exploration
     config: TinyConfig
-    decoding: Decoding = "argmax"
+    mean_temperature: MeanTemperature = 0.0
 
 
 class TinyPolicy:
@@ -46,7 +46,7 @@ class TinyPolicy:
             ``chunk`` draws one quantile for each action dimension and uses it for all ``K`` actions: each
             token keeps its own distribution, but a chunk leans one way as a whole and its gripper switches
             at most once. ``episode`` leans one way for a whole rollout.
-        decoding: What it does when it does not sample.
+        mean_temperature: At which it takes the mean of its bins without sampling; 0 takes the most likely ones.
         lora_targets: Names of the linear layers that get an adapter.
         merges: Exported policies have their adapters merged.
         drifts: Rollouts compute exactly what updates do.
@@ -58,10 +58,12 @@ class TinyPolicy:
     drifts = False
     micro_batch = 0
 
-    def __init__(self, model: TinyModel, exploration: Exploration = "token", decoding: Decoding = "argmax") -> None:
+    def __init__(
+        self, model: TinyModel, exploration: Exploration = "token", mean_temperature: MeanTemperature = 0.0
+    ) -> None:
         self.model = model.eval()
         self.exploration = exploration
-        self.decoding = decoding
+        self.mean_temperature = mean_temperature
         self._streams = Streams()
 
     @property
@@ -82,7 +84,7 @@ class TinyPolicy:
         inputs = (blocks.whole(part, 2) for part in self.collate(observations))
         logits = self.model(*inputs)[: len(observations)]
         if temperature == 0.0:
-            chosen, log_probs = tokens.decide(logits, self.decoding), [None] * len(observations)
+            chosen, log_probs = tokens.decide(logits, self.mean_temperature), [None] * len(observations)
         else:
             everything = tokens.log_probs_of_bins(logits, temperature)
             wanted = range(len(observations)) if rows is None else rows
@@ -154,7 +156,7 @@ class TinyPolicy:
             folder: Where to.
             weights: All weights by name; the model's own by default.
         """
-        description = _Description("tiny", self.exploration, self.model.config, self.decoding)
+        description = _Description("tiny", self.exploration, self.model.config, self.mean_temperature)
         (folder / "policy.json").write_bytes(msgspec.json.format(msgspec.json.encode(description), indent=1))
         tensors = self.model.state_dict() if weights is None else weights
         save_file({name: value.contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
@@ -179,7 +181,7 @@ class TinyPolicy:
             model.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(f"{folder / WEIGHTS}: {error}") from error
-        return cls(model, description.exploration, description.decoding)
+        return cls(model, description.exploration, description.mean_temperature)
 
 
 @lru_cache(maxsize=256)

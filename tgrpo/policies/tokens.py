@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tgrpo.errors import SettingsError
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 
 LOWEST_TEMPERATURE = 0.05
 """Below this, sampling is as good as greedy and the ratio of new to old probabilities explodes."""
@@ -42,13 +42,13 @@ def log_probs_of_bins(logits: Tensor, temperature: float | Tensor) -> Tensor:
     return (logits.float() / temperature).log_softmax(-1)
 
 
-def decide(logits: Tensor, decoding: Decoding) -> Tensor:
-    """Tokens ``(..., )`` of a policy that does not sample, from its logits ``(..., V)``."""
-    if decoding == "argmax":
+def decide(logits: Tensor, mean_temperature: MeanTemperature) -> Tensor:
+    """Tokens ``(...)`` of a policy that does not sample, from its logits ``(..., V)``."""
+    if mean_temperature == 0.0:
         return logits.argmax(-1)
     places = torch.arange(logits.shape[-1], dtype=torch.float64, device=logits.device)
     # In double precision no rounding of a probability, which may depend on the batch, comes near to moving a bin.
-    return (logits.double().softmax(-1) * places).sum(-1).round().long()
+    return ((logits.double() / mean_temperature).softmax(-1) * places).sum(-1).round().long()
 
 
 def gather(log_probs: Tensor, tokens: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tgrpo.errors import SettingsError
 from tgrpo.policies import load
 from tgrpo.policies.adapters import Adapters
-from tgrpo.policies.base import Decoding, Policy
+from tgrpo.policies.base import MeanTemperature, Policy
 from tgrpo.policies.streams import Exploration
 from tgrpo.types import Observation
 
@@ -27,7 +27,7 @@ class Trainable(Policy, Protocol):
             weights, too; otherwise adapters stay beside their layers in both, and the base is never copied.
         micro_batch: Decisions whose activations fit into memory at a time; 0 if that is no matter.
         exploration: How the tokens of a sampled chunk hang together.
-        decoding: What it does when it does not sample.
+        mean_temperature: At which it takes the mean of its bins without sampling; 0 takes the most likely ones.
     """
 
     model: nn.Module
@@ -35,7 +35,7 @@ class Trainable(Policy, Protocol):
     merges: bool
     micro_batch: int
     exploration: Exploration
-    decoding: Decoding
+    mean_temperature: MeanTemperature
 
     @property
     def drifts(self) -> bool:

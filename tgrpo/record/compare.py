@@ -19,7 +19,7 @@ from tgrpo.record.stats import Outcomes, Paired, episodes_to_decide, paired
 SCHEMA = "tgrpo/compare/1"
 SIGNIFICANT = 0.05
 """A difference is claimed for a p below this."""
-_MUST_AGREE = {"suite": None, "mode": None, "seed": None, "temperature": None, "decoding": "argmax"}
+_MUST_AGREE = {"suite": None, "mode": None, "seed": None, "temperature": None, "mean_temperature": 0.0}
 """Conditions, with what holds where an older file does not say."""
 
 

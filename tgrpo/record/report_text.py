@@ -72,7 +72,8 @@ def state(finished: bool, status: Mapping[str, Any]) -> tuple[str, str]:
 def protocol(result: Mapping[str, Any]) -> str:
     """How an evaluation was made."""
     temperature = result.get("temperature", 0.0)
-    greedy = "mean actions" if result.get("decoding") == "mean" else "greedy actions"
+    mean = result.get("mean_temperature", 0.0)
+    greedy = f"mean actions at temperature {mean:g}" if mean else "greedy actions"
     sampling = f"sampled at temperature {temperature:g}" if temperature else greedy
     return f"{result['n']} episodes, {sampling}, simulator mode {result.get('mode')}, seed {result.get('seed')}"
 

@@ -77,7 +77,7 @@ def test_the_mean_of_the_bins_is_a_setting(policy, view, tmp_path):
     """One token after another each later logit depends on the tokens before, and so is computed from the means here."""
     policy.reset([0])
     [greedy] = policy.act([view(0)])
-    policy.decoding = "mean"
+    policy.mean_temperature = 1.0
     [mean] = policy.act([view(0)])
     with torch.no_grad():
         logits = policy.logits(policy.collate([view(0)]), torch.from_numpy(mean.tokens)[None])[0]
@@ -85,13 +85,13 @@ def test_the_mean_of_the_bins_is_a_setting(policy, view, tmp_path):
     assert np.abs(wanted.numpy() - mean.tokens).max() < 0.501
     assert not np.array_equal(greedy.tokens, mean.tokens)
     policy.save(tmp_path)
-    assert load(tmp_path).decoding == "mean"
-    policy.decoding = "argmax"
+    assert load(tmp_path).mean_temperature == 1.0
+    policy.mean_temperature = 0.0
     assert np.array_equal(policy.act([view(0)])[0].tokens, greedy.tokens)
 
 
 def test_a_head_that_regresses_has_no_bins(changed, components):
-    folder = describe(changed, kind="openvla_oft", head="l1", components=str(components), decoding="mean")
+    folder = describe(changed, kind="openvla_oft", head="l1", components=str(components), mean_temperature=1.0)
     with pytest.raises(SettingsError, match="'l1' does not have"):
         load(folder)
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import tgrpo
 from tgrpo.errors import CheckpointError, PolicyError, SettingsError
-from tgrpo.policies import bins, decoding_of, load, tokens
+from tgrpo.policies import bins, load, mean_temperature_of, tokens
 from tgrpo.policies.simple import RandomPolicy
 from tgrpo.policies.tiny import TinyPolicy
 from tgrpo.policies.tiny_model import TinyConfig, TinyModel, body_features
@@ -78,38 +78,38 @@ def test_a_bin_without_probability_is_never_drawn():
 def test_decisions_without_sampling_by_hand():
     """Two bins hold 0.7, far from the likeliest: 0.3 * 0 + 0.25 * 4 + 0.25 * 5 + 0.2 * 6 = 3.45; a tie is not met."""
     logits = torch.tensor([0.3, 0.0, 0.0, 0.0, 0.25, 0.25, 0.2]).log()
-    assert tokens.decide(logits, "argmax").item() == 0
-    assert tokens.decide(logits, "mean").item() == 3
-    assert tokens.decide(torch.full((2, 7, 256), -1.0), "mean").unique().tolist() == [128]  # 127.5, to even
+    assert tokens.decide(logits, 0.0).item() == 0
+    assert tokens.decide(logits, 1.0).item() == 3
+    assert tokens.decide(torch.full((2, 7, 256), -1.0), 0.5).unique().tolist() == [128]  # 127.5, to even
 
 
 def test_the_mean_is_decided_alike_in_any_batch(make_tiny, look):
     policy = make_tiny()
-    policy.decoding = "mean"
+    policy.mean_temperature = 0.5
     views = [look(i) for i in range(6)]
     crowded = policy.act(views)
     assert all(
         np.array_equal(policy.act([view])[0].tokens, chunk.tokens) for view, chunk in zip(views, crowded, strict=False)
     )
     with torch.no_grad():
-        probabilities = policy.model(*policy.collate(views)).softmax(-1).numpy()
+        probabilities = (2 * policy.model(*policy.collate(views))).softmax(-1).numpy()
     assert np.abs((probabilities @ np.arange(256)) - np.stack([chunk.tokens for chunk in crowded])).max() < 0.5001
 
 
-def test_decoding_is_part_of_the_checkpoint_and_can_be_said_otherwise(make_tiny, look, tmp_path):
+def test_the_mean_is_part_of_the_checkpoint_and_can_be_said_otherwise(make_tiny, look, tmp_path):
     policy = make_tiny()
-    policy.decoding = "mean"
+    policy.mean_temperature = 0.5
     policy.save(tmp_path)
-    assert (load(tmp_path).decoding, decoding_of(tmp_path)) == ("mean", "mean")
-    greedy = load(tmp_path, "argmax")
+    assert (load(tmp_path).mean_temperature, mean_temperature_of(tmp_path)) == (0.5, 0.5)
+    greedy = load(tmp_path, 0.0)
     assert np.array_equal(greedy.act([look(0)])[0].tokens, make_tiny().act([look(0)])[0].tokens)
-    assert decoding_of(CHECKPOINTS / "tiny-libero") == "argmax"
+    assert mean_temperature_of(CHECKPOINTS / "tiny-libero") == 0.0
 
 
 def test_a_policy_without_bins_has_nothing_to_decode(tmp_path):
     RandomPolicy(PolicySpec()).save(tmp_path)
-    with pytest.raises(SettingsError, match=r"decoding 'mean'.*'random'.*Leave it out"):
-        load(tmp_path, "mean")
+    with pytest.raises(SettingsError, match=r"mean_temperature 0.5.*'random'.*Leave it out"):
+        load(tmp_path, 0.5)
 
 
 def test_chunk_exploration_moves_the_gripper_at_most_once(make_tiny, look):

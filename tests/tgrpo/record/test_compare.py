@@ -39,9 +39,9 @@ def test_only_common_states_count(evaluation):
 def test_other_conditions_are_warned_about(evaluation):
     a = evaluation("10", mode="exact", seed=0, temperature=0.0)
     b = evaluation("11", mode="fast", seed=1, temperature=1.0)
-    warnings = compare(a, b | {"decoding": "mean"})["warnings"]
-    assert [warning.split()[0] for warning in warnings] == ["mode", "seed", "temperature", "decoding"]
-    assert not compare(a, a | {"decoding": "argmax"})["warnings"]  # what older files do not say
+    warnings = compare(a, b | {"mean_temperature": 0.5})["warnings"]
+    assert [warning.split()[0] for warning in warnings] == ["mode", "seed", "temperature", "mean_temperature"]
+    assert not compare(a, a | {"mean_temperature": 0.0})["warnings"]  # what older files do not say
     assert "'exact' in A, 'fast' in B" in warnings[0]
 
 

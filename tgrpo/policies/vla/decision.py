@@ -9,7 +9,7 @@ from torch import Tensor
 
 from tgrpo.errors import PolicyError
 from tgrpo.policies import tokens
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 
 DIMS = 7
 """Action dimensions ``A``."""
@@ -28,7 +28,7 @@ class Chosen:
 
 
 def choose(
-    logits: Tensor, temperatures: Tensor, quantiles: Tensor, decoding: Decoding = "argmax"
+    logits: Tensor, temperatures: Tensor, quantiles: Tensor, mean_temperature: MeanTemperature = 0.0
 ) -> tuple[Tensor, Tensor]:
     """Bins and their log-probabilities, both ``(B, K, A)``.
 
@@ -38,11 +38,11 @@ def choose(
         logits: ``(B, K, A, V)``.
         temperatures: ``(B,)``; 0 does not sample, and log-probabilities then are those at 1.
         quantiles: Uniform numbers ``(B, K, A)`` that samples are made of.
-        decoding: What is chosen without sampling.
+        mean_temperature: At which the mean of the bins is taken without sampling; 0 takes the most likely ones.
     """
     sampled = (temperatures > 0)[:, None, None]
     everything = tokens.log_probs_of_bins(logits, torch.where(sampled, temperatures[:, None, None], 1.0)[..., None])
-    bins = torch.where(sampled, tokens.sample(everything, quantiles), tokens.decide(logits, decoding))
+    bins = torch.where(sampled, tokens.sample(everything, quantiles), tokens.decide(logits, mean_temperature))
     return bins, tokens.gather(everything, bins)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from tgrpo.policies.base import Decoding
+from tgrpo.policies.base import MeanTemperature
 from tgrpo.policies.vla.folder import HEADS
 from tgrpo.settings import Strict
 
@@ -39,8 +39,8 @@ class VlaSettings(Strict, frozen=True):
     """Attention heads of both vision towers."""
     dtype: Literal["stored", "float32", "bfloat16"] = "stored"
     """Of the weights in memory."""
-    decoding: Decoding = "argmax"
-    """What it does when it does not sample: the most likely bins, as officially, or the `mean` of all bins."""
+    mean_temperature: MeanTemperature = 0.0
+    """At which the mean of all bins is what it does without sampling; 0 takes the most likely bins, as officially."""
     adapter: AdapterSettings | None = None
     """Adapters in ``adapter.safetensors``."""
     components: str | None = None
