@@ -38,6 +38,7 @@ HALF = ["--learner.a-step", "0.5", "--learner.a-traj", "0.5"]
 REUSE = ["--iterations", "8", "--learner.epochs", "4", "--evaluate-every", "2"]
 STAGE = ["--learner.baseline", "return_to_go_stage"]
 SHORT = ["--patience", "100", "--iterations", "12"]
+MEAN = ["--temperature", "1", "--mean-temperature", "1", "--patience", "100", "--iterations", "8"]
 METHODS: dict[str, list[str]] = {
     PLAIN: [],
     "grpo-sparse": ["--learner.baseline", "grpo", "--learner.scalariser", "success"],
@@ -60,6 +61,7 @@ METHODS: dict[str, list[str]] = {
     "groups-of-4": ["--group-size", "4", "--groups", "8"],
     "groups-of-16": ["--group-size", "16", "--groups", "2"],
     "patience": SHORT,
+    "mean": MEAN,
     "stage-patience": [*STAGE, *SHORT],
     "episode": ["--exploration", "episode"],
     "small": ["--groups", "2"],
