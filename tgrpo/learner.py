@@ -45,7 +45,7 @@ class LearnerSettings(Strict, frozen=True):
     `round_robin`."""
     scalariser: str = "paid"
     """How reward terms become one comparison: `paid` (as they are), `weighted`, `gdpo`, `gated`, `prefix`,
-    `success` (nothing else counts)."""
+    `success` (nothing else counts), `maestro` (experimental)."""
     gamma: Share = 0.9
     """Discount of returns-to-go, for each decision."""
     reward_weights: str = ""

@@ -1,4 +1,4 @@
-"""Experimental: a conductor that learns which reward term to emphasise. Off unless you write a loop around it.
+"""Experimental: a conductor that learns which reward term to emphasise; ``--learner.scalariser maestro``.
 
 Source: MAESTRO (arXiv 2601.07208); idea of, from a third-party note, its code was not read.
 

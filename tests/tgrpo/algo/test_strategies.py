@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tgrpo.algo import advantages as adv
 from tgrpo.algo import estimate, ranks, returns, signals, strategies
-from tgrpo.algo.scalarisers import gated, gdpo, prefix, success
+from tgrpo.algo.scalarisers import gated, gdpo, maestro, prefix, success
 from tgrpo.algo.signals import Signals
 from tgrpo.errors import SettingsError, UnknownNameError
 from tgrpo.learner import LearnerSettings
@@ -153,6 +153,20 @@ def test_gdpo_does_not_depend_on_the_scale_of_a_term():
         ]
         plain, large = (run("grpo", "gdpo", [g], reward_weights=weights)[0] for g in groups)
         close(plain, large, atol=1e-3)
+
+
+def test_the_conductor_learns_weights_from_the_group():
+    """Rows of patterns add up to 1, success keeps its floor, and a term without spread moves nothing."""
+    close(maestro.patterns(3), [[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
+    rows = [(1, 1), (1, 1), (1, 0), (1, 0)]
+    terms = {"success": [[float(r[1])] for r in rows], "level": [[float(r[0])] for r in rows]}
+    g = group([[float(sum(r))] for r in rows], terms=terms)
+    close(run("grpo", "maestro", [g])[0].flatten(), [0.8660, 0.8660, -0.8660, -0.8660])
+    fair = adv.standardised(torch.tensor([[1.0, 1], [1, 0], [0, 0], [0, 0]]), torch.ones(4, 2).bool())
+    weights = maestro.learned_weights(fair)
+    assert float(weights[-1]) >= 0.4
+    assert not torch.allclose(weights, torch.tensor([0.5, 0.5], dtype=torch.float64), atol=0.01)
+    assert torch.equal(weights, maestro.learned_weights(fair[[2, 0, 3, 1]]))
 
 
 def safety(weights):
