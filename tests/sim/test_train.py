@@ -178,6 +178,13 @@ def test_evaluations_say_where_they_come_from(finished, settings):
     assert [episode["init_state"] for episode in before["episodes"]] == [6, 7]
 
 
+def test_the_trained_policy_keeps_how_it_was_evaluated(settings, pool, tmp_path):
+    chosen = msgspec.structs.replace(settings, iterations=1, mean_temperature=0.7)
+    run(tmp_path / "run", chosen, pool)
+    assert json.loads((tmp_path / "run" / "eval_before.json").read_text())["mean_temperature"] == 0.7
+    assert load(tmp_path / "run" / "checkpoints" / "latest").mean_temperature == 0.7
+
+
 def test_the_policy_changed_and_the_start_did_not(finished, tiny_folder):
     start, end = load(finished / START), load(finished / "checkpoints" / "000004")
     given = load(tiny_folder)

@@ -19,7 +19,7 @@ from tgrpo.algo.signals import Options, Signals
 
 EMPHASIS = 0.8
 """Weight of the term that a pattern emphasises; the others share the rest."""
-ROUNDS = 100
+ROUNDS = 25
 """Draws of patterns for each group."""
 
 
