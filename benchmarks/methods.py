@@ -194,10 +194,11 @@ def main() -> None:
                     run(method, suite, int(task), seed, chosen.iterations)
     found = records()
     sys.stdout.write(table(found) + "\n")
-    drawn = {
+    enough = {
         f"{suite} {task}": {name: runs for name, runs in methods.items() if len(runs) >= ENOUGH}
         for (suite, task), methods in sorted(found.items())
     }
+    drawn = {title: methods for title, methods in enough.items() if methods}
     PICTURE.write_text(picture(drawn), encoding="utf-8")
 
 

@@ -182,7 +182,7 @@ def test_the_trained_policy_keeps_how_it_was_evaluated(settings, pool, tmp_path)
     chosen = msgspec.structs.replace(settings, iterations=1, mean_temperature=0.7)
     run(tmp_path / "run", chosen, pool)
     assert json.loads((tmp_path / "run" / "eval_before.json").read_text())["mean_temperature"] == 0.7
-    assert load(tmp_path / "run" / "checkpoints" / "latest").mean_temperature == 0.7
+    assert load(RunFolder(tmp_path / "run").latest_checkpoint()).mean_temperature == 0.7
 
 
 def test_the_policy_changed_and_the_start_did_not(finished, tiny_folder):
