@@ -84,6 +84,8 @@ class Record:
     greedy successes out of how many held-out initial states."""
     minutes: float
     """Of training, beside whatever else was running."""
+    signal: float | None = None
+    """Share of the groups that had something to compare; the first runs did not keep it."""
 
     def at(self, steps: float) -> float:
         """Successes when so many environment steps were spent, on straight lines between evaluations."""
@@ -101,8 +103,9 @@ def run(method: str, suite: str, task: int, seed: int, iterations: int) -> None:
     command = [find_command(), "train", *fixed, "--run-dir", str(folder), *options]
     subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    points = curve(summary["before"], read_metrics(folder))
-    record = Record(method, suite, task, seed, options, points, summary["seconds"]["training"] / 60)
+    rows = read_metrics(folder)
+    minutes = summary["seconds"]["training"] / 60
+    record = Record(method, suite, task, seed, options, curve(summary["before"], rows), minutes, signal(rows))
     RECORDS.mkdir(exist_ok=True)
     (RECORDS / f"{name}.json").write_text(json.dumps(asdict(record)) + "\n", encoding="utf-8")
 
@@ -111,6 +114,11 @@ def curve(before: dict[str, Any], rows: list[dict[str, Any]]) -> list[tuple[int,
     """Every evaluation of a run, with the environment steps before it."""
     found = [(row["simulated_steps"], row["eval"]) for row in rows if "eval" in row]
     return [(steps, result["successes"], result["n"]) for steps, result in [(0, before), *found]]
+
+
+def signal(rows: list[dict[str, Any]]) -> float:
+    """Share of a run's groups that had something to compare."""
+    return 1.0 - sum(row["groups_skipped"] for row in rows) / sum(row["groups"] for row in rows)
 
 
 def records() -> dict[tuple[str, int], dict[str, list[Record]]]:
@@ -151,8 +159,8 @@ def table(found: dict[tuple[str, int], dict[str, list[Record]]]) -> str:
     """Each task and method: success at equal steps, and the steps to what plain TGRPO comes to."""
     lines = [
         "| task | method | seeds | before | at equal steps | 95 % | each seed | steps to plain's end, of plain's "
-        "| without one seed |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| without one seed | groups with signal |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for (suite, task), methods in sorted(found.items()):
         plain = methods.get(PLAIN)
@@ -168,9 +176,14 @@ def table(found: dict[tuple[str, int], dict[str, list[Record]]]) -> str:
                 f"| {suite} {task} | {method} | {len(runs)} | {sum(r.curve[0][1] for r in runs) / n:.0%} "
                 f"| {sum(reached) / n:.0%} at {budget / 1000:.0f}k | {low:.0%} to {high:.0%} "
                 f"| {', '.join(f'{one:.0f}' for one in reached)} | {'never' if share is None else f'{share:.2f}'} "
-                f"| {spread} |"
+                f"| {spread} | {_signal(runs)} |"
             )
     return "\n".join(lines)
+
+
+def _signal(runs: Sequence[Record]) -> str:
+    known = [record.signal for record in runs if record.signal is not None]
+    return f"{np.mean(known):.0%}" if known else ""
 
 
 def _end(runs: Sequence[Record]) -> int:
