@@ -64,8 +64,6 @@ class VlaPolicy:
             CheckpointError: They belong to another robot.
             SettingsError: The head regresses, so it has no bins to take the mean of.
         """
-        if settings.mean_temperature and isinstance(vla, OpenVLAOFT) and vla.head == "l1":
-            raise SettingsError("mean_temperature is of bins, which the head 'l1' does not have; use 0.")
         self.vla = vla
         self.settings = settings
         self.model = vla.network
@@ -103,6 +101,8 @@ class VlaPolicy:
 
     @mean_temperature.setter
     def mean_temperature(self, temperature: MeanTemperature) -> None:
+        if temperature and isinstance(self.vla, OpenVLAOFT) and self.vla.head == "l1":
+            raise SettingsError("mean_temperature is of bins, which the head 'l1' does not have; use 0.")
         self.settings = msgspec.structs.replace(self.settings, mean_temperature=temperature)
         self.vla.mean_temperature = temperature
         self.vla.__dict__.pop("engine", None)

@@ -94,6 +94,9 @@ def test_a_head_that_regresses_has_no_bins(changed, components):
     folder = describe(changed, kind="openvla_oft", head="l1", components=str(components), mean_temperature=1.0)
     with pytest.raises(SettingsError, match="'l1' does not have"):
         load(folder)
+    describe(folder, kind="openvla_oft", head="l1", components=str(components))
+    with pytest.raises(SettingsError, match="'l1' does not have"):
+        load(folder, 1.0)
 
 
 def test_a_row_that_was_not_reset_is_refused(policy, view):
