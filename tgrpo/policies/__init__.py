@@ -74,10 +74,12 @@ def _load(path: Path) -> Policy:
 
 
 def mean_temperature_of(path: Path) -> MeanTemperature:
-    """At which a checkpoint takes the mean of its bins without sampling, without loading it."""
-    file = path / "policy.json"
-    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    temperature: MeanTemperature = told.get("mean_temperature", 0.0)
+    """At which a checkpoint takes the mean of its bins without sampling, without loading it.
+
+    Raises:
+        CheckpointError: The folder is not a checkpoint.
+    """
+    temperature: MeanTemperature = _description(path).get("mean_temperature", 0.0)
     return temperature
 
 
@@ -87,10 +89,16 @@ def kind_of(path: Path) -> Any:
     Raises:
         CheckpointError: The folder is not a checkpoint.
     """
+    return _description(path)["kind"]
+
+
+def _description(path: Path) -> dict[str, Any]:
+    """Content of ``policy.json``, which has a kind."""
     if not (path / "policy.json").exists() and (path / "config.json").exists():
-        return "openvla"
+        return {"kind": "openvla"}
     try:
-        return json.loads((path / "policy.json").read_text(encoding="utf-8"))["kind"]
+        told: dict[str, Any] = json.loads((path / "policy.json").read_text(encoding="utf-8"))
+        return told | {"kind": told["kind"]}  # without one it is damaged
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CheckpointError(f"{path} is not a checkpoint: it has no policy.json.") from error
     except (KeyError, TypeError, ValueError) as error:
