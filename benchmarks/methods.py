@@ -60,6 +60,7 @@ METHODS: dict[str, list[str]] = {
     "a1-0.5": HALF,
     "a1-0.9": ["--learner.a-step", "0.9", "--learner.a-traj", "0.1"],
     "no-trajectory-level": ["--learner.a-step", "1", "--learner.a-traj", "0"],
+    "groups-of-2": ["--group-size", "2", "--groups", "16"],
     "groups-of-4": ["--group-size", "4", "--groups", "8"],
     "groups-of-16": ["--group-size", "16", "--groups", "2"],
     "patience": SHORT,
