@@ -33,6 +33,7 @@ OWN = {
     "replay": "tgrpo.record.replay:main",
     "recover": "tgrpo.record.recover:main",
     "learn": "tgrpo.session.learn:main",
+    "judge": "tgrpo.session.judge:main",
     "distill": "tgrpo.session.distill:main",
     "bench": "tgrpo.algo.bench.command:main",
 }
@@ -45,7 +46,8 @@ SUMMARIES = {
     "export": "write recorded episodes as LIBERO demonstrations or a LeRobot dataset",
     "replay": "play a recorded episode: its streams, events and picture",
     "recover": "close the episodes that a killed recorder left open, and check a session",
-    "learn": "improve a session's policy from its corrections or labelled episodes",
+    "learn": "improve a session's policy from its corrections, labelled or ranked episodes",
+    "judge": "say which of two episodes of a session is better, for learn",
     "distill": "teach one policy what the policies of several sessions can do",
     "demos": "generate demonstrations with the scripted expert",
     "sft": "train a policy on demonstrations",

@@ -25,7 +25,7 @@ from tgrpo.record import demo_file
 from tgrpo.record import episode as episodes
 from tgrpo.record.episode import Episode
 from tgrpo.record.session import closed_episodes, is_session
-from tgrpo.session import versions
+from tgrpo.session import preferences, versions
 from tgrpo.session.lessons import Lesson, demonstrated, group, lessons
 from tgrpo.settings import Strict, validated
 from tgrpo.spec import PolicySpec
@@ -37,6 +37,8 @@ GROUPS_HELD_OUT = 8
 """The same of groups that differ: each is several episodes, which an arm plays one after another."""
 FRANKA = LearnerSettings(scalariser="gated", learning_rate=2e-4, minibatch=128, epochs=1)
 """Preset ``franka``: groups of consecutive episodes, whose lengths differ, and faults that outrank rewards."""
+RANKED = msgspec.structs.replace(FRANKA, baseline="grpo")
+"""The same where whole episodes are ranked: there is nothing to compare within them."""
 _log = logging.getLogger(__name__)
 
 
@@ -47,14 +49,15 @@ class LearnSettings(Strict, frozen=True):
     """The session folder."""
     policy: str = "tiny-libero"
     """Where the session starts: a checkpoint folder, or the name of one that ships with the package."""
-    method: Literal["imitation", "tgrpo"] = "imitation"
-    """``imitation`` of human corrections and own successes, or ``tgrpo`` on groups of consecutive labelled episodes."""
+    method: Literal["imitation", "tgrpo", "preferences"] = "imitation"
+    """``imitation`` of human corrections and own successes; ``tgrpo`` on groups of consecutive labelled episodes;
+    ``preferences``: the same with the ranks of `tgrpo judge` as rewards."""
     watch: bool = False
     """Goes on until Ctrl-C, learning after each episode."""
     poll: Annotated[float, msgspec.Meta(gt=0.0)] = 1.0
     """Time between two looks at the session while watching [s]."""
     group_size: Annotated[int, msgspec.Meta(ge=2)] = 4
-    """Episodes of one group, for ``tgrpo``."""
+    """Episodes of one group, for ``tgrpo`` and ``preferences``."""
     demos: tuple[str, ...] = ()
     """Demonstrations that are taught beside what a session shows: files, folders or patterns; for ``imitation``."""
     window: Annotated[int, msgspec.Meta(ge=1)] = 4
@@ -104,6 +107,11 @@ def complete_groups(found: Iterable[Episode], size: int) -> list[list[Episode]]:
         if one.group is not None and episode.result.counted:
             members.setdefault((one.suite, one.task, one.group), []).append(episode)
     return [of[:size] for of in members.values() if len(of) >= size]
+
+
+def numbers(members: Sequence[Episode]) -> list[int]:
+    """The numbers of some episodes."""
+    return [episode.number for episode in members]
 
 
 def earlier(patterns: Sequence[str], spec: PolicySpec) -> list[Lesson]:
@@ -164,7 +172,7 @@ class Imitator:
 
 
 class Comparer:
-    """Learns from complete groups of labelled episodes.
+    """Learns from complete groups of labelled or ranked episodes.
 
     Attributes:
         reader: Of the session.
@@ -173,7 +181,10 @@ class Comparer:
     def __init__(self, policy: Trainable, settings: LearnSettings) -> None:
         """Starts from a policy, which is changed in place."""
         self.reader, self._settings = Reader(), settings
-        self._learner = Learner(policy, FRANKA, temperature=settings.temperature, seed=settings.imitation.seed)
+        self._ranked = settings.method == "preferences"
+        how = RANKED if self._ranked else FRANKA
+        self._learner = Learner(policy, how, temperature=settings.temperature, seed=settings.imitation.seed)
+        self._choices: preferences.Choices = {}
         self._waiting: list[Episode] = []
         self._used: list[int] = []
         self._window: list[RolloutGroup] = []
@@ -183,11 +194,16 @@ class Comparer:
 
     def study(self, session: Path) -> Verdict | None:
         """Takes a TGRPO update on the groups that became complete; None if none did."""
-        self._waiting += self.reader.read_new(session)
+        self._waiting += (fresh := self.reader.read_new(session))
         groups = complete_groups(self._waiting, self._settings.group_size)
+        if self._ranked:
+            self._choices, every = preferences.read(session), len(groups)
+            groups = [of for of in groups if preferences.is_judged(numbers(of), self._choices)]
+            if fresh and len(groups) < every:
+                _log.warning("groups that wait to be judged: %d. Run: tgrpo judge %s", every - len(groups), session)
         if not groups:
             return None
-        used = {episode.number for of in groups for episode in of}
+        used = {number for of in groups for number in numbers(of)}
         self._waiting = [episode for episode in self._waiting if episode.number not in used]
         taught = [one for of in groups if (one := self._teaches(of)) is not None]
         if not taught:
@@ -201,15 +217,20 @@ class Comparer:
 
     def _teaches(self, members: Sequence[Episode]) -> RolloutGroup | None:
         """The episodes as rollouts to learn from; None if nothing tells them apart, or they are held out."""
-        rollouts, numbers = group(members, self._learner.policy.spec), [episode.number for episode in members]
+        rollouts = group(members, self._learner.policy.spec)
+        if self._ranked:
+            places = preferences.places(numbers(members), preferences.known(self._choices))
+            if places is None:
+                return None
+            rollouts = preferences.paid(rollouts, places)
         if len({float(rollout.rewards.sum()) for rollout in rollouts.trajectories}) == 1:
             return None
         self._telling += 1
         if self._telling % GROUPS_HELD_OUT == 0:
             self._held_out.append(rollouts)
-            self._kept += numbers
+            self._kept += numbers(members)
             return None
-        self._used += numbers
+        self._used += numbers(members)
         return rollouts
 
     def export(self, folder: Path) -> None:
@@ -218,7 +239,7 @@ class Comparer:
 
     def about(self) -> dict[str, Any]:
         """What was learned from."""
-        return {"method": "tgrpo", "episodes": self._used, "held_out": self._kept}
+        return {"method": self._settings.method, "episodes": self._used, "held_out": self._kept}
 
 
 def run(settings: LearnSettings, console: Console) -> int:
