@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tgrpo.algo import advantages as adv
-from tgrpo.algo import estimate, ranks, returns, signals, strategies
+from tgrpo.algo import estimate, returns, signals, strategies
 from tgrpo.algo.scalarisers import gated, gdpo, maestro, prefix, success
 from tgrpo.algo.signals import Signals
 from tgrpo.errors import SettingsError, UnknownNameError
@@ -216,60 +216,6 @@ def test_success_alone_known_answers():
     close(run("grpo", "success", [g])[0], [[-0.5] * 3, [1.5, 1.5, 0.0], [-0.5] * 3, [-0.5] * 3])
     everyone = group(g.rewards, mask, success=torch.ones(4, dtype=torch.bool))
     close(run("grpo", "success", [everyone])[0], torch.zeros(4, 3))
-
-
-def judge(strengths):
-    return lambda first, second: (float(strengths[first]), float(strengths[second]))
-
-
-@pytest.mark.parametrize(
-    ("strengths", "wanted"),
-    [
-        ([4, 3, 2, 1], [1.1619, 0.3873, -0.3873, -1.1619]),
-        ([8, 7, 6, 5, 4, 3, 2, 1], [1.4289, 1.0206, 0.6124, 0.2041, -0.2041, -0.6124, -1.0206, -1.4289]),
-        ([3, 1, 2], [1.0, -1.0, 0.0]),
-    ],
-)
-def test_tournament_known_answers(strengths, wanted):
-    close(ranks.advantages(ranks.tournament(judge(strengths), len(strengths))), wanted)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 6, 7, 8])
-def test_a_noiseless_tournament_finds_the_best_whatever_the_order(count):
-    for seed in range(20):
-        strengths = np.random.default_rng(seed).permutation(count)
-        places = ranks.tournament(judge(strengths), count)
-        assert places[int(np.argmax(strengths))] == 0
-        assert sorted(places) == list(range(count))
-
-
-def test_tournament_needs_fewer_comparisons():
-    asked = []
-
-    def counting(first, second):
-        asked.append((first, second))
-        return float(first), float(second)
-
-    ranks.tournament(counting, 8)
-    assert len(asked) == 14
-    asked.clear()
-    ranks.round_robin(counting, 8)
-    assert len(asked) == 28
-
-
-def test_round_robin_known_answer():
-    wins = ranks.round_robin(ranks.lexicographic([(2,), (1,), (1,), (0,)]), 4)
-    assert wins.tolist() == [3, 1.5, 1.5, 0]
-    close(ranks.advantages(ranks.ranks_of_wins(wins)), [0.9934, 0.1987, 0.1987, -1.3908])
-
-
-def test_equals_have_no_rank_advantage():
-    assert not ranks.advantages(ranks.ranks_of_wins(ranks.round_robin(judge([1, 1, 1]), 3))).any()
-
-
-def test_both_orders_removes_the_advantage_of_the_first_place():
-    fair = ranks.both_orders(lambda first, second: (1.0, 0.0))
-    assert fair(0, 1) == (1.0, 1.0)
 
 
 def test_success_counts_before_stages_and_speed():
