@@ -63,9 +63,9 @@ def signals(episodes: Sequence[Episode]) -> Signals:
     for row, episode in enumerate(episodes):
         length = len(episode.actions)
         rewards[row, :length] = torch.tensor(episode.rewards, dtype=torch.float64)
-        stages[row, :length] = torch.tensor(episode.stages[:-1])
+        stages[row, :length] = torch.tensor(episode.highest[:-1])
         mask[row, :length] = True
-    reached = torch.tensor([max(episode.stages) for episode in episodes])
+    reached = torch.tensor([episode.highest[-1] for episode in episodes])
     return Signals(rewards, mask, stages, reached, reached == max(int(reached.max()), 1), {"level": rewards})
 
 
@@ -82,9 +82,9 @@ def branching_pairs(player: Player, exact: FloatArray, alternatives: int = 4) ->
     main = player.play()
     estimated, known = [], []
     for branch in branching.plan(len(main.actions), alternatives):
-        stage, step = main.stages[branch.decision], branch.decision
-        tails = [player.play(stage, step) for _ in range(branch.alternatives)]
-        returns = torch.tensor([[_discounted(tail.rewards, player.chain.gamma) for tail in tails]])
+        stage, highest, step = main.stages[branch.decision], main.highest[branch.decision], branch.decision
+        tails = [player.play(stage, highest, step) for _ in range(branch.alternatives)]
+        returns = torch.tensor([[_discounted(tail.rewards, Options().gamma) for tail in tails]])
         estimated += branching.advantages(returns)[0].tolist()
         known += [exact[step, stage, tail.actions[0]] for tail in tails]
     return np.array(estimated), np.array(known)
@@ -94,6 +94,7 @@ class _Reached(NamedTuple):
     """A state of the search tree."""
 
     stage: int
+    highest: int
     step: int
     action: int
     earned: float
@@ -110,12 +111,12 @@ def tree_pairs(player: Player, exact: FloatArray, iterations: int = 25, width: i
         children = []
         for _ in range(width):
             action = player.draw()
-            stage, reward = player.act(state.stage, action)
-            children.append(_Reached(stage, state.step + 1, action, state.earned + reward))
+            stage, highest, reward = player.act(state.stage, state.highest, action)
+            children.append(_Reached(stage, highest, state.step + 1, action, state.earned + reward))
         return children
 
-    root = tree.Node(_Reached(0, 0, 0, 0.0))
-    tree.grow(root, expand, lambda s: s.earned + sum(player.play(s.stage, s.step).rewards), iterations)
+    root = tree.Node(_Reached(0, 0, 0, 0, 0.0))
+    tree.grow(root, expand, lambda s: s.earned + sum(player.play(s.stage, s.highest, s.step).rewards), iterations)
     estimated: list[float] = []
     known: list[float] = []
     waiting = [root]
@@ -123,7 +124,9 @@ def tree_pairs(player: Player, exact: FloatArray, iterations: int = 25, width: i
         node = waiting.pop()
         seen = [child for child in node.children if child.visits]
         waiting += seen
-        estimated += tree.sibling_advantages([child.value for child in seen]).tolist() if seen else []
+        if len(seen) < 2:
+            continue  # nothing to compare with
+        estimated += tree.sibling_advantages([child.value for child in seen]).tolist()
         known += [exact[node.state.step, node.state.stage, child.state.action] for child in seen]
     return np.array(estimated), np.array(known)
 

@@ -86,8 +86,7 @@ def grow(
     """
     for _ in range(iterations):
         leaf = select(root, exploration)
-        if leaf.visits or leaf is root:
-            leaf = open_up(leaf, expand(leaf.state))
+        leaf = open_up(leaf, expand(leaf.state))
         back_up(leaf, simulate(leaf.state))
 
 
@@ -138,7 +137,8 @@ def result(rollout: Trajectory) -> float:
 def collect(size: int) -> Collection:
     """A search of ``size`` rollouts; the visited alternatives at each node are a group of single decisions.
 
-    A decision is paid with the mean result of the rollouts through it, at its last control step.
+    A decision is paid with the mean result of the rollouts through it, at its last control step. Unlike in
+    :func:`grow`, a node is played to the end before it gets children: every alternative costs control steps here.
     """
     root = Node(Taken())
     (line,) = yield [Fan(1)]
