@@ -15,10 +15,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -29,7 +29,6 @@ from tgrpo_ros.child import find_command
 
 RUNS = Path("runs/methods")
 RECORDS = Path(__file__).parent / "learning_curves"
-PICTURE = RECORDS / "learning_curves.svg"
 PLAIN = "tgrpo"
 ENOUGH = 3
 """Seeds of a method that is drawn."""
@@ -71,6 +70,8 @@ METHODS: dict[str, list[str]] = {
     "reuse": REUSE,
     "grace-reuse": [*GRACE, *REUSE],
 }
+ABLATIONS = {name for name in METHODS if name.startswith(("a1-", "groups-of-", "no-"))}
+"""Methods that take something away from TGRPO, or change its numbers: in a table and a picture of their own."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +125,26 @@ def signal(rows: list[dict[str, Any]]) -> float:
     return 1.0 - sum(row["groups_skipped"] for row in rows) / sum(row["groups"] for row in rows)
 
 
-def records() -> dict[tuple[str, int], dict[str, list[Record]]]:
-    """All that is kept: task to method to its runs, by seed."""
-    found: dict[tuple[str, int], dict[str, list[Record]]] = {}
+def records() -> Found:
+    """All that is kept."""
+    found: Found = {}
     for file in sorted(RECORDS.glob("*.json")):
         record = Record(**json.loads(file.read_text(encoding="utf-8")))
         found.setdefault((record.suite, record.task), {}).setdefault(record.method, []).append(record)
     return found
+
+
+Found: TypeAlias = dict[tuple[str, int], dict[str, list[Record]]]
+"""Task to method to its runs, by seed."""
+
+
+def only(found: Found, names: set[str]) -> Found:
+    """The tasks on which some of the methods were run, with these and plain TGRPO."""
+    return {
+        task: {method: runs for method, runs in methods.items() if method in {*names, PLAIN}}
+        for task, methods in sorted(found.items())
+        if names & methods.keys()
+    }
 
 
 def steps_to(runs: Sequence[Record], successes: float) -> float | None:
@@ -158,7 +172,7 @@ def without_one(plain: Sequence[Record], runs: Sequence[Record]) -> str:
     return " to ".join("never" if share == float("inf") else f"{share:.2f}" for share in (shares[0], shares[-1]))
 
 
-def table(found: dict[tuple[str, int], dict[str, list[Record]]]) -> str:
+def table(found: Found) -> str:
     """Each task and method: success at equal steps, and the steps to what plain TGRPO comes to."""
     lines = [
         "| task | method | seeds | before | at equal steps | 95 % | each seed | steps to plain's end, of plain's "
@@ -209,13 +223,17 @@ def main() -> None:
                 for method in chosen.methods:
                     run(method, suite, int(task), seed, chosen.iterations)
     found = records()
-    sys.stdout.write(table(found) + "\n")
-    enough = {
-        f"{suite} {task}": {name: runs for name, runs in methods.items() if len(runs) >= ENOUGH}
-        for (suite, task), methods in sorted(found.items())
-    }
-    drawn = {title: methods for title, methods in enough.items() if methods}
-    PICTURE.write_text(picture(drawn), encoding="utf-8")
+    for name, methods in (("learning_curves", METHODS.keys() - ABLATIONS), ("ablations", ABLATIONS)):
+        part = only(found, methods)
+        sys.stdout.write(table(part) + "\n\n")
+        drawn = {f"{suite} {task}": enough for (suite, task), of in part.items() if (enough := _enough(of))}
+        (RECORDS / f"{name}.svg").write_text(picture(drawn), encoding="utf-8")
+
+
+def _enough(methods: Mapping[str, list[Record]]) -> dict[str, list[Record]]:
+    """The methods with enough seeds to be drawn; none if plain TGRPO is the only one."""
+    found = {name: runs for name, runs in methods.items() if len(runs) >= ENOUGH}
+    return found if found.keys() - {PLAIN} else {}
 
 
 if __name__ == "__main__":

@@ -29,7 +29,8 @@ def picture(tasks: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
     """
     names = list(dict.fromkeys(name for methods in tasks.values() for name in methods))
     colours = {name: COLOURS[place % len(COLOURS)] for place, name in enumerate(names)}
-    width, height = PITCH * len(tasks) + 10, TOP + HEIGHT + 44 + 16 * ((len(names) + 3) // 4)
+    columns = 2 * len(tasks)
+    width, height = PITCH * len(tasks) + 10, TOP + HEIGHT + 44 + 16 * -(-len(names) // columns)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         'font-family="sans-serif" font-size="11">',
@@ -38,7 +39,7 @@ def picture(tasks: Mapping[str, Mapping[str, Sequence[Run]]]) -> str:
     for place, (title, methods) in enumerate(tasks.items()):
         parts += [f'<g transform="translate({PITCH * place + LEFT} {TOP})">', *_panel(title, methods, colours), "</g>"]
     for place, (name, colour) in enumerate(colours.items()):
-        x, y = LEFT + 150 * (place % 4), TOP + HEIGHT + 44 + 16 * (place // 4)
+        x, y = LEFT + 150 * (place % columns), TOP + HEIGHT + 44 + 16 * (place // columns)
         parts.append(f'<rect x="{x}" y="{y - 8}" width="14" height="4" fill="{colour}"/>')
         parts.append(f'<text x="{x + 19}" y="{y - 2}">{name}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
