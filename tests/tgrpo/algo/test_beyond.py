@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tgrpo.algo import adaptation, arbitration, latent, lookahead, maestro
+from tgrpo.algo import arbitration, latent, lookahead, maestro
 from tgrpo.algo.loss import clipped_objective
 from tgrpo.errors import SimulationError
 from tgrpo.types import ActionChunk, Observation
@@ -61,13 +61,6 @@ def test_diversity_between_latents():
     outcomes, groups = torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([0, 0, 1, 1])
     between, within = latent.diversity(outcomes, groups)
     assert between > 10 * within > 0
-
-
-def test_relevant_and_valuable_data_known_answer():
-    estimates, distances = np.array([-3.52, -1.0, -5.95, 0.0]), np.array([0.05, 0.08, 0.02, 0.50])
-    assert adaptation.select(estimates, distances, near=0.1) == [1]
-    assert adaptation.select(estimates, distances, near=0.01) == []
-    close(adaptation.values(np.array([[-1.0, -1.0]]), np.array([-2.0]), 0.9), [-3.52])
 
 
 def test_hysteresis_known_answer():
