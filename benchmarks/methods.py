@@ -1,7 +1,8 @@
 """Methods at equal environment steps: success on held-out initial states while the shipped policy learns.
 
     python -m benchmarks.methods --tasks libero_spatial:2 libero_object:0 --seeds 0 1 2 --methods tgrpo grpo-sparse
-    python -m benchmarks.methods --table           # only table and picture of the runs that are there
+    python -m benchmarks.methods --own "mine=--learner.baseline gtpo --learner.gamma 0.95" --tasks libero_object:0
+    python -m benchmarks.methods --table           # only tables and pictures of the runs that are there
 
 Each run is `tgrpo train` with one setting changed, 16 iterations of 32 rollouts on one worker, so that as many runs as
 there are cores go side by side. What came of it is kept in a small file in ``benchmarks/learning_curves``; a run that
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -96,12 +98,12 @@ class Record:
         return float(np.interp(steps, [point[0] for point in self.curve], [point[1] for point in self.curve]))
 
 
-def run(method: str, suite: str, task: int, seed: int, iterations: int) -> None:
+def run(method: str, options: list[str], suite: str, task: int, seed: int, iterations: int) -> None:
     """Trains once, unless that has been done."""
     name = f"{method}_{suite}_{task}_{seed}"
     if (RECORDS / f"{name}.json").exists():
         return
-    folder, options = RUNS / name, METHODS[method]
+    folder = RUNS / name
     words = {"suite": suite, "task": task, "seed": seed, "iterations": iterations, "evaluate-every": 4, "workers": 1}
     fixed = [word for key, value in words.items() for word in (f"--{key}", str(value))]
     command = [find_command(), "train", *fixed, "--run-dir", str(folder), *options]
@@ -181,7 +183,7 @@ def table(found: Found) -> str:
     ]
     for (suite, task), methods in sorted(found.items()):
         plain = methods.get(PLAIN)
-        for method, runs in sorted(methods.items(), key=lambda item: list(METHODS).index(item[0])):
+        for method, runs in sorted(methods.items(), key=lambda item: _place(item[0])):
             compared = [*runs, *(plain or [])]
             budget = min(record.curve[-1][0] for record in compared)
             reached = [record.at(budget) for record in runs]
@@ -198,6 +200,11 @@ def table(found: Found) -> str:
     return "\n".join(lines)
 
 
+def _place(method: str) -> int:
+    """Where a method stands in the tables: the user's own come last."""
+    return list(METHODS).index(method) if method in METHODS else len(METHODS)
+
+
 def _signal(runs: Sequence[Record]) -> str:
     known = [record.signal for record in runs if record.signal is not None]
     return f"{np.mean(known):.0%}" if known else ""
@@ -207,12 +214,21 @@ def _end(runs: Sequence[Record]) -> int:
     return min(record.curve[-1][0] for record in runs)
 
 
+def own(text: str) -> tuple[str, list[str]]:
+    """A method of the user's from ``"NAME=OPTIONS"``."""
+    name, equals, options = text.partition("=")
+    if not equals or not name.isidentifier() or name in METHODS:
+        raise argparse.ArgumentTypeError(f"{text!r}: write NAME=OPTIONS, with a NAME like my_method that is not taken.")
+    return name, shlex.split(options)
+
+
 def main() -> None:
     """Runs what the command line names, then prints the table and draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=["libero_spatial:2"], help="SUITE:TASK")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=[PLAIN])
+    parser.add_argument("--own", nargs="*", type=own, default=[], metavar="NAME=OPTIONS", help="of `tgrpo train`")
     parser.add_argument("--iterations", type=int, default=16)
     parser.add_argument("--table", action="store_true", help="only table and picture of what is there")
     chosen = parser.parse_args()
@@ -220,10 +236,11 @@ def main() -> None:
         for seed in chosen.seeds:
             for name in chosen.tasks:
                 suite, _, task = name.partition(":")
-                for method in chosen.methods:
-                    run(method, suite, int(task), seed, chosen.iterations)
+                for method, options in (*((one, METHODS[one]) for one in chosen.methods), *chosen.own):
+                    run(method, options, suite, int(task), seed, chosen.iterations)
     found = records()
-    for name, methods in (("learning_curves", METHODS.keys() - ABLATIONS), ("ablations", ABLATIONS)):
+    played = {method for methods in found.values() for method in methods}
+    for name, methods in (("learning_curves", played - ABLATIONS), ("ablations", ABLATIONS)):
         part = only(found, methods)
         sys.stdout.write(table(part) + "\n\n")
         drawn = {f"{suite} {task}": enough for (suite, task), of in part.items() if (enough := _enough(of))}
