@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-COLOURS = ("#3b6ea5", "#c8553d", "#4a8c4a", "#8a5fb0", "#c8a24a", "#3f9c9c", "#777777", "#b04a7a")
+COLOURS = ("#3b6ea5", "#c8553d", "#4a8c4a", "#8a5fb0", "#c8a24a", "#3f9c9c", "#777777", "#b04a7a", "#222222", "#e09fc0")
 WIDTH, HEIGHT, LEFT, TOP, PITCH = 250, 180, 44, 30, 300
 
 
