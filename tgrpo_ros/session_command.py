@@ -25,8 +25,8 @@ class SessionArguments:
     """Plays the episodes of a plan at an arm, real or simulated, and records them; see docs/sessions.md."""
 
     what: Annotated[Literal["eval", "correct"], tyro.conf.Positional]
-    """``eval`` measures; in ``correct`` the policy learns, and new versions are swapped in: from a person who takes over,
-    or with ``purpose: collect`` from groups of episodes."""
+    """``eval`` measures; in ``correct`` the policy learns, and new versions are swapped in: from a person who takes
+    over, or with ``purpose: collect`` from groups of episodes."""
     plan: Annotated[Path, tyro.conf.Positional]
     """YAML file of what is played."""
     session: Path | None = None
