@@ -98,6 +98,10 @@ class Record:
         return float(np.interp(steps, [point[0] for point in self.curve], [point[1] for point in self.curve]))
 
 
+Found: TypeAlias = dict[tuple[str, int], dict[str, list[Record]]]
+"""Task to method to its runs, by seed."""
+
+
 def run(method: str, options: list[str], suite: str, task: int, seed: int, iterations: int) -> None:
     """Trains once, unless that has been done."""
     name = f"{method}_{suite}_{task}_{seed}"
@@ -134,10 +138,6 @@ def records() -> Found:
         record = Record(**json.loads(file.read_text(encoding="utf-8")))
         found.setdefault((record.suite, record.task), {}).setdefault(record.method, []).append(record)
     return found
-
-
-Found: TypeAlias = dict[tuple[str, int], dict[str, list[Record]]]
-"""Task to method to its runs, by seed."""
 
 
 def only(found: Found, names: set[str]) -> Found:
@@ -181,7 +181,7 @@ def table(found: Found) -> str:
         "| without one seed | groups with signal |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (suite, task), methods in sorted(found.items()):
+    for (suite, task), methods in found.items():
         plain = methods.get(PLAIN)
         for method, runs in sorted(methods.items(), key=lambda item: _place(item[0])):
             compared = [*runs, *(plain or [])]
@@ -223,14 +223,14 @@ def own(text: str) -> tuple[str, list[str]]:
 
 
 def main() -> None:
-    """Runs what the command line names, then prints the table and draws the picture."""
+    """Runs what the command line names, then prints the tables and draws the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="*", default=["libero_spatial:2"], help="SUITE:TASK")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--methods", nargs="*", choices=METHODS, default=[PLAIN])
     parser.add_argument("--own", nargs="*", type=own, default=[], metavar="NAME=OPTIONS", help="of `tgrpo train`")
     parser.add_argument("--iterations", type=int, default=16)
-    parser.add_argument("--table", action="store_true", help="only table and picture of what is there")
+    parser.add_argument("--table", action="store_true", help="only tables and pictures of what is there")
     chosen = parser.parse_args()
     if not chosen.table:
         for seed in chosen.seeds:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -52,6 +53,22 @@ def row(task: str, played: list[Trajectory], patience: int, execute: int) -> str
     )
 
 
+def sampled(suite: str, task: int, states: Sequence[int], seeds: Sequence[int], settings: TrainSettings) -> list[Unit]:
+    """Rollouts that are sampled as in training, with the same seeds from each initial state."""
+    return [
+        Unit(
+            suite=suite,
+            task=task,
+            init_states=(state,),
+            seeds=tuple(seeds),
+            temperature=settings.temperature,
+            execute=settings.execute,
+            keep=False,
+        )
+        for state in states
+    ]
+
+
 def main() -> None:
     """Plays and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -63,18 +80,8 @@ def main() -> None:
     sys.stdout.write(HEAD + "\n")
     for name in chosen.tasks:
         suite, _, task = name.partition(":")
-        units = [
-            Unit(
-                suite=suite,
-                task=int(task),
-                init_states=(state,),
-                seeds=tuple(range(settings.group_size)),
-                temperature=settings.temperature,
-                execute=settings.execute,
-                keep=False,
-            )
-            for state in chosen.states
-        ]
+        seeds = range(settings.group_size)
+        units = sampled(suite, int(task), chosen.states, seeds, settings)
         with WorkerPool(chosen.workers, WorkerSettings(mode=settings.mode, scene=(suite, int(task)))) as pool:
             played = [t for result in pool.play(units, shipped(settings.policy)) for t in result.trajectories]
         for patience in chosen.patience:

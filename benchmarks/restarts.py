@@ -14,8 +14,8 @@ import sys
 
 from scipy.stats import binomtest
 
+from benchmarks.patience import sampled
 from sim.collecting import Collected, collect
-from sim.rollout import Unit
 from sim.settings import TrainSettings
 from sim.vector import WorkerPool, WorkerSettings
 from tgrpo.policies import shipped
@@ -68,25 +68,13 @@ def main() -> None:
     sys.stdout.write(HEAD + "\n")
     for name in chosen.tasks:
         suite, _, task = name.partition(":")
-        rounds = [
-            [
-                Unit(
-                    suite=suite,
-                    task=int(task),
-                    init_states=(state,),
-                    seeds=tuple(range(first, first + SIZE)),
-                    temperature=settings.temperature,
-                    execute=settings.execute,
-                    keep=False,
-                )
-                for state in range(chosen.states)
-            ]
-            for first in (0, 1000)
-        ]
+        drafts, anew = (
+            sampled(suite, int(task), range(chosen.states), range(first, first + SIZE), settings) for first in (0, 1000)
+        )
         policy = shipped(settings.policy)
         with WorkerPool(chosen.workers, WorkerSettings(mode=settings.mode, scene=(suite, int(task)))) as pool:
-            restarted = collect(rounds[0], pool, policy, lambda _: None, "restart")
-            fresh = collect(rounds[1], pool, policy, lambda _: None)
+            restarted = collect(drafts, pool, policy, lambda _: None, "restart")
+            fresh = collect(anew, pool, policy, lambda _: None)
         sys.stdout.write(row(f"{suite} {task}", restarted, fresh) + "\n")
         sys.stdout.flush()
 

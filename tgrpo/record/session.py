@@ -182,6 +182,16 @@ def read_info(path: Path) -> SessionInfo:
     return from_builtins(data, SessionInfo, source=str(path / SESSION))
 
 
+def require_session(path: Path) -> None:
+    """Refuses a folder that is no session.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    if not is_session(path):
+        raise SettingsError(f"{path} is no session; it has no session.json and episodes.")
+
+
 def is_session(path: Path) -> bool:
     """Whether a folder is a session."""
     return (path / SESSION).is_file() and (path / EPISODES).is_dir()

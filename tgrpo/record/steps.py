@@ -40,6 +40,11 @@ class Steps:
         """Number of control steps ``T``."""
         return len(self.stamps)
 
+    @property
+    def unaided(self) -> int:
+        """Number of control steps before a human first took over; all of them if nobody did."""
+        return int(self.intervention.argmax()) if self.intervention.any() else len(self)
+
 
 def stage_labels(episode: Episode) -> list[Stage]:
     """The stages that were labelled complete, in the order of time."""

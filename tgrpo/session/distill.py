@@ -26,7 +26,7 @@ from tgrpo.policies import shipped
 from tgrpo.policies.trainable import load_trainable
 from tgrpo.record import files
 from tgrpo.record.episode import load
-from tgrpo.record.session import closed_episodes, is_session
+from tgrpo.record.session import closed_episodes, require_session
 from tgrpo.record.steps import stage_labels, steps
 from tgrpo.session.lessons import STRIDE, Lesson, lessons
 from tgrpo.settings import Strict, validated
@@ -76,8 +76,7 @@ def shown(sessions: Sequence[Path]) -> Iterator[Shown]:
         SettingsError: A folder is no session.
     """
     for session in sessions:
-        if not is_session(session):
-            raise SettingsError(f"{session} is no session; it has no session.json and episodes.")
+        require_session(session)
         for folder in closed_episodes(session):
             try:
                 episode = load(folder, cameras=())

@@ -14,7 +14,7 @@ from rich.console import Console
 from tgrpo.errors import RecordingError, SettingsError
 from tgrpo.record import video
 from tgrpo.record.episode import Episode
-from tgrpo.record.session import is_session
+from tgrpo.record.session import require_session
 from tgrpo.record.steps import Pictures, steps
 from tgrpo.session import preferences
 from tgrpo.session.learn import Reader, complete_groups, numbers
@@ -60,7 +60,7 @@ def film(left: Episode, right: Episode, camera: str = "") -> Iterator[Image]:
 
 def _frames(episode: Episode, camera: str, side: str) -> list[Image]:
     table = steps(episode)
-    mine = len(table) if not table.intervention.any() else int(table.intervention.argmax())
+    mine = table.unaided
     if not mine:
         raise RecordingError(f"{episode.folder}: the policy did nothing in it that could be judged.")
     pictures = Pictures(episode, camera or next(iter(episode.cameras()), ""), table.stamps)
@@ -106,10 +106,9 @@ class Interview:
             if said == "q":
                 raise _StopError
             self._console.print(ANSWERS)
-        better = meanings[said]
-        preferences.add(session, left.number, right.number, better)
-        self._choices[min(left.number, right.number), max(left.number, right.number)] = better
-        return better
+        preferences.add(session, left.number, right.number, meanings[said])
+        self._choices = preferences.read(session)
+        return meanings[said]
 
 
 def run(settings: JudgeSettings, console: Console) -> None:
@@ -118,8 +117,7 @@ def run(settings: JudgeSettings, console: Console) -> None:
     Raises:
         SettingsError: The folder is no session, or has no complete group.
     """
-    if not is_session(settings.session):
-        raise SettingsError(f"{settings.session} is no session; it has no session.json and episodes.")
+    require_session(settings.session)
     groups = complete_groups(Reader().read_new(settings.session), settings.group_size)
     if not groups:
         raise SettingsError(

@@ -24,7 +24,7 @@ from tgrpo.policies.trainable import Trainable, load_trainable
 from tgrpo.record import demo_file
 from tgrpo.record import episode as episodes
 from tgrpo.record.episode import Episode
-from tgrpo.record.session import closed_episodes, is_session
+from tgrpo.record.session import closed_episodes, is_session, require_session
 from tgrpo.session import preferences, versions
 from tgrpo.session.lessons import Lesson, demonstrated, group, lessons
 from tgrpo.settings import Strict, validated
@@ -61,11 +61,11 @@ class LearnSettings(Strict, frozen=True):
     demos: tuple[str, ...] = ()
     """Demonstrations that are taught beside what a session shows: files, folders or patterns; for ``imitation``."""
     window: Annotated[int, msgspec.Meta(ge=1)] = 4
-    """Groups of one update of ``tgrpo``: the newest, and those before it, whose ratios know the version that played."""
+    """Groups of one update of these: the newest, and those before it, whose ratios know the version that played."""
     temperature: Annotated[float, msgspec.Meta(gt=0.0)] = 0.5
-    """At which the policy sampled, for ``tgrpo``."""
+    """At which the policy sampled, for these."""
     tolerance: Annotated[float, msgspec.Meta(ge=0.0)] = 0.05
-    """How much the loss on the held-out decisions may grow: of imitation [nat], or of the surrogate of ``tgrpo``."""
+    """How much the loss on the held-out decisions may grow: of imitation [nat], or of the surrogate of the others."""
     use: int = -1
     """Only makes this version current."""
     rollback: bool = False
@@ -184,7 +184,6 @@ class Comparer:
         self._ranked = settings.method == "preferences"
         how = RANKED if self._ranked else FRANKA
         self._learner = Learner(policy, how, temperature=settings.temperature, seed=settings.imitation.seed)
-        self._choices: preferences.Choices = {}
         self._waiting: list[Episode] = []
         self._used: list[int] = []
         self._window: list[RolloutGroup] = []
@@ -196,16 +195,17 @@ class Comparer:
         """Takes a TGRPO update on the groups that became complete; None if none did."""
         self._waiting += (fresh := self.reader.read_new(session))
         groups = complete_groups(self._waiting, self._settings.group_size)
+        choices = preferences.read(session) if self._ranked else {}
         if self._ranked:
-            self._choices, every = preferences.read(session), len(groups)
-            groups = [of for of in groups if preferences.is_judged(numbers(of), self._choices)]
-            if fresh and len(groups) < every:
-                _log.warning("groups that wait to be judged: %d. Run: tgrpo judge %s", every - len(groups), session)
+            complete = len(groups)
+            groups = [of for of in groups if preferences.is_judged(numbers(of), choices)]
+            if fresh and len(groups) < complete:
+                _log.warning("groups that wait to be judged: %d. Run: tgrpo judge %s", complete - len(groups), session)
         if not groups:
             return None
         used = {number for of in groups for number in numbers(of)}
         self._waiting = [episode for episode in self._waiting if episode.number not in used]
-        taught = [one for of in groups if (one := self._teaches(of)) is not None]
+        taught = [one for of in groups if (one := self._teaches(of, choices)) is not None]
         if not taught:
             return Verdict(accepted=False, before=0.0, after=0.0, decisions=0, why="no group differs in how it went")
         # One group says little. Those before it still do: they were played by almost the same policy.
@@ -215,11 +215,11 @@ class Comparer:
         tolerance = self._settings.tolerance
         return gate(learner, lambda: learner.update(window), lambda: learner.judge(held_out), decisions, tolerance)
 
-    def _teaches(self, members: Sequence[Episode]) -> RolloutGroup | None:
+    def _teaches(self, members: Sequence[Episode], choices: preferences.Choices) -> RolloutGroup | None:
         """The episodes as rollouts to learn from; None if nothing tells them apart, or they are held out."""
         rollouts = group(members, self._learner.policy.spec)
         if self._ranked:
-            places = preferences.places(numbers(members), preferences.known(self._choices))
+            places = preferences.places(numbers(members), preferences.known(choices))
             if places is None:
                 return None
             rollouts = preferences.paid(rollouts, places)
@@ -251,8 +251,7 @@ def run(settings: LearnSettings, console: Console) -> int:
     session = settings.session
     while settings.watch and not is_session(session):  # whoever plays it may be about to begin
         time.sleep(settings.poll)
-    if not is_session(session):
-        raise SettingsError(f"{session} is no session; it has no session.json and episodes.")
+    require_session(session)
     if settings.rollback or settings.use >= 0:
         number = versions.roll_back(session) if settings.rollback else versions.choose(session, settings.use)
         console.print(f"version {number} is current; it is loaded before the next episode")

@@ -221,7 +221,7 @@ def _observations(episode: Episode, table: Steps, chosen: NDArray[np.int64], spe
 
 def _trajectory(episode: Episode, spec: PolicySpec) -> Trajectory:
     table = steps(episode)
-    mine = len(table) if not table.intervention.any() else int(table.intervention.argmax())
+    mine = table.unaided
     actions = sorted(episode.of(Action), key=lambda action: action.step)[:mine]
     replies = {reply.request: reply for reply in episode.of(PolicyReply)}
     begun: dict[int, list[int]] = {}
